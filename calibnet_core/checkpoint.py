@@ -1,0 +1,245 @@
+"""Save weights, and load them without executing anything the file says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from calibnet_core._version import __version__
+from calibnet_core.config import MODELS
+from calibnet_core.files import atomic_write
+from calibnet_core.models.build import build_model
+from calibnet_core.models.calibnet.published_keys import own_key
+
+StateDict = Mapping[str, Tensor]
+
+_DERIVED = ("num_batches_tracked", "relative_position_index")
+"""Endings of entries that a model computes for itself; a file may hold them or not."""
+
+
+class WeightsError(ValueError):
+    """Weights cannot be read or belong to another model; nothing was loaded."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_weights` did.
+
+    Attributes:
+        format: "own" for this project's names, "published" for those of the published checkpoints.
+        loaded: number of entries copied into the model.
+        missing: entries of the model that the source leaves out; only derived ones can be here.
+        unexpected: entries of the source that the model does not know; always empty, others raise.
+    """
+
+    format: Literal["own", "published"]
+    loaded: int
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+
+def load_weights(model: nn.Module, source: str | Path | StateDict) -> LoadReport:
+    """Copy weights into `model`: all of them, or none and an error.
+
+    Args:
+        model: a network of `build_model`.
+        source: a `.safetensors` file of this project, a checkpoint of the published code (`.pth`,
+            with or without optimiser state around it), or a dictionary with the names of either.
+
+    Raises:
+        WeightsError: the file is unreadable, holds something other than tensors, or is of another
+            model. The message names what is missing, unexpected and misshapen.
+    """
+    state, label = (
+        (read_state_dict(source), str(source))
+        if isinstance(source, (str, Path))
+        else (source, "weights")
+    )
+    expected = model.state_dict()
+    renamed, unexpected, form = _own_names(model, state)
+    missing = [key for key in expected if key not in renamed]
+    required = [key for key in missing if not key.endswith(_DERIVED)]
+    misshapen = [
+        f"{key} is {tuple(renamed[key].shape)}, the model has {tuple(expected[key].shape)}"
+        for key in renamed
+        if key in expected and not _fits(key, renamed[key], expected[key])
+    ]
+    if unexpected or required or misshapen:
+        raise WeightsError(_mismatch(label, state, required, unexpected, misshapen))
+    if broken := [
+        key
+        for key, value in renamed.items()
+        if value.is_floating_point() and not value.isfinite().all()
+    ]:
+        raise WeightsError(
+            f"{label}: {_listed(broken)} hold NaN or infinite numbers; "
+            "the training run had diverged"
+        )
+    with torch.no_grad():
+        for key, target in expected.items():
+            if key in renamed and not key.endswith("relative_position_index"):
+                target.copy_(renamed[key])
+    return LoadReport(format=form, loaded=len(renamed), missing=missing)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file, on the CPU.
+
+    `.safetensors` holds nothing but tensors. Every other file goes through torch's restricted
+    unpickler, which refuses whatever is not plain data.
+
+    Raises:
+        WeightsError: the file is missing, damaged, holds code, or has no state dictionary in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: is not a readable weights file ({error}); download or export it again"
+        ) from error
+    except Exception as error:  # the unpickler raises whatever a damaged stream makes it raise
+        raise WeightsError(
+            f"{path}: cannot be read as plain tensors ({_first_line(error)}); it is damaged, or "
+            "holds objects that would run code, which are never loaded"
+        ) from error
+    return _find_state_dict(path, content)
+
+
+def read_model_name(path: str | Path) -> str | None:
+    """The model's name that `save_weights` wrote into a file, or None for files of other origin."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: is not a readable weights file ({error}); download or export it again"
+        ) from error
+    return metadata.get("model")
+
+
+def save_weights(model: nn.Module, path: str | Path, *, model_name: str) -> None:
+    """Write the weights of `model` to a `.safetensors` file, atomically."""
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    metadata = {"format": "pt", "model": model_name, "calibnet_version": __version__}
+    with atomic_write(path) as file:
+        file.write(safetensors.torch.save(state, metadata))
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _own_names(
+    model: nn.Module, state: StateDict
+) -> tuple[dict[str, Tensor], list[str], Literal["own", "published"]]:
+    known = set(model.state_dict())
+    if known & state.keys():
+        return (
+            {key: value for key, value in state.items() if key in known},
+            [key for key in state if key not in known],
+            "own",
+        )
+    rules = model.rgb_encoder.backbone.published_keys  # type: ignore[union-attr]
+    renamed, unexpected = {}, []
+    for key, value in state.items():
+        name = own_key(key, rules)  # type: ignore[arg-type]
+        if name is None or name not in known:
+            unexpected.append(key)
+        else:
+            renamed[name] = value
+    return renamed, unexpected, "published"
+
+
+def _fits(key: str, value: Tensor, target: Tensor) -> bool:
+    if key.endswith("relative_position_index"):  # published as a table, held here as a list
+        return value.numel() == target.numel()
+    return value.shape == target.shape
+
+
+def _find_state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    for candidate in (
+        (content.get("model"), content.get("state_dict"), content)
+        if isinstance(content, dict)
+        else ()
+    ):
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(isinstance(value, Tensor) for value in candidate.values())
+        ):
+            return candidate
+    raise WeightsError(
+        f"{path}: holds no state dictionary; expected tensors by name, or such a dictionary under "
+        "'model'"
+    )
+
+
+def _mismatch(
+    label: str, state: StateDict, missing: list[str], unexpected: list[str], misshapen: list[str]
+) -> str:
+    parts = [
+        f"{len(entries)} {what}: {_listed(entries)}"
+        for what, entries in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", misshapen),
+        )
+        if entries
+    ]
+    fitting = _models_that_fit(state)
+    advice = (
+        f"they fit {fitting[0]}: build that model"
+        if fitting
+        else f"choose the matching one of {sorted(MODELS)}"
+    )
+    return (
+        f"{label}: these weights are of another model, nothing was loaded; "
+        + "; ".join(parts)
+        + f"; {advice}"
+    )
+
+
+def _models_that_fit(state: StateDict) -> list[str]:
+    fitting = []
+    for name in MODELS:
+        with torch.device("meta"):  # shapes only: no memory, no initialisation
+            model = build_model(name)
+        expected = model.state_dict()
+        renamed, unexpected, _ = _own_names(model, state)
+        complete = all(key in renamed or key.endswith(_DERIVED) for key in expected)
+        if (
+            complete
+            and not unexpected
+            and all(_fits(key, renamed[key], expected[key]) for key in renamed)
+        ):
+            fitting.append(name)
+    return fitting
+
+
+def _listed(entries: list[str], limit: int = 5) -> str:
+    shown = ", ".join(entries[:limit])
+    return f"{shown} and {len(entries) - limit} more" if len(entries) > limit else shown
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

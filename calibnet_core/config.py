@@ -1,0 +1,264 @@
+"""Settings as frozen dataclasses, and `load_config`, the one reader of YAML.
+
+A YAML file has one mapping a section (`model`, `input`, `depth`, `inference`); what it leaves out
+keeps the default written here. `config/pipeline.yaml` shows every key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+Section = TypeVar("Section")
+
+Backbone = Literal["resnet50", "resnet101", "swin_t", "pvtv2_b2_li", "p2t_large"]
+DepthFill = Literal["nearest", "far"]
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or out of range; the message names it and the way out."""
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; choose {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What is needed to build a CalibNet."""
+
+    backbone: Backbone = "resnet50"
+    """Feature extractor; RGB and depth get one each, with weights of their own."""
+    num_kernels: int = 50
+    """Candidate instances N per image."""
+    num_transformer_layers: int = 3
+    """Deformable encoder layers per modality."""
+
+    def __post_init__(self) -> None:
+        backbones = typing.get_args(Backbone)
+        _require(
+            self.backbone in backbones,
+            "model.backbone",
+            self.backbone,
+            f"one of {sorted(backbones)}",
+        )
+        _require(
+            1 <= self.num_kernels <= 1000,
+            "model.num_kernels",
+            self.num_kernels,
+            "a number from 1 to 1000",
+        )
+        _require(
+            0 <= self.num_transformer_layers <= 12,
+            "model.num_transformer_layers",
+            self.num_transformer_layers,
+            "a number from 0 to 12",
+        )
+
+
+MODELS: dict[str, ModelConfig] = {
+    "calibnet_r50": ModelConfig(backbone="resnet50"),
+    "calibnet_r101": ModelConfig(backbone="resnet101"),
+    "calibnet_swin_t": ModelConfig(backbone="swin_t"),
+    "calibnet_pvtv2_b2_li": ModelConfig(backbone="pvtv2_b2_li"),
+    "calibnet_p2t_large": ModelConfig(backbone="p2t_large"),
+}
+"""The published models by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """Size of the network input."""
+
+    shortest_edge: int = 320
+    """Pixels of the shorter side after resizing."""
+    longest_edge: int = 480
+    """Upper limit of the longer side in pixels; it wins over `shortest_edge`."""
+
+    def __post_init__(self) -> None:
+        for name in ("shortest_edge", "longest_edge"):
+            value = getattr(self, name)
+            _require(32 <= value <= 4096, f"input.{name}", value, "a number from 32 to 4096 pixels")
+        _require(
+            self.shortest_edge <= self.longest_edge,
+            "input.shortest_edge",
+            self.shortest_edge,
+            f"at most input.longest_edge ({self.longest_edge})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthConfig:
+    """How measured depth becomes the network's 8-bit depth; see `preprocessing.encode_depth`."""
+
+    min_m: float = 0.1
+    """Nearer readings count as not measured, in metres."""
+    max_m: float = 10.0
+    """Farther readings count as not measured, in metres."""
+    low_percentile: float = 1.0
+    """Percentile of the valid depths that maps to the near end of the range; robust against flying
+    pixels.
+    """
+    high_percentile: float = 99.0
+    """Percentile of the valid depths that maps to the far end of the range."""
+    near_is_bright: bool = True
+    """Near surfaces become 255 and far ones 0; False turns it round."""
+    fill: DepthFill = "nearest"
+    """What stands in for unmeasured pixels: the value of the nearest measured pixel, or the far
+    end.
+    """
+
+    def __post_init__(self) -> None:
+        _require(
+            0.0 <= self.min_m < self.max_m,
+            "depth.min_m",
+            self.min_m,
+            f"0 to below depth.max_m ({self.max_m})",
+        )
+        _require(self.max_m <= 1000.0, "depth.max_m", self.max_m, "at most 1000 m")
+        _require(
+            0.0 <= self.low_percentile < self.high_percentile <= 100.0,
+            "depth.low_percentile, depth.high_percentile",
+            (self.low_percentile, self.high_percentile),
+            "0 <= low < high <= 100",
+        )
+        fills = typing.get_args(DepthFill)
+        _require(self.fill in fills, "depth.fill", self.fill, f"one of {sorted(fills)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """Which of the network's candidates become instances, and how masks are cut."""
+
+    score_threshold: float = 0.5
+    """Candidates must score above this, in [0, 1]."""
+    mask_threshold: float = 0.5
+    """Pixels must have a foreground probability above this to belong to a mask, in (0, 1)."""
+    max_instances: int = 50
+    """At most this many instances, the best ones, are kept."""
+    min_area: int = 64
+    """Smaller masks are dropped, in pixels of the input image."""
+    sort_by_score: bool = True
+    """Highest score first; False keeps the order of the network's kernels."""
+    rescore_before_threshold: bool = True
+    """True compares the final score, False (as published) the score before mask quality enters."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0.0 <= self.score_threshold <= 1.0,
+            "inference.score_threshold",
+            self.score_threshold,
+            "a value from 0 to 1",
+        )
+        _require(
+            0.0 < self.mask_threshold < 1.0,
+            "inference.mask_threshold",
+            self.mask_threshold,
+            "a value between 0 and 1, both excluded",
+        )
+        _require(
+            1 <= self.max_instances <= 1000,
+            "inference.max_instances",
+            self.max_instances,
+            "a number from 1 to 1000",
+        )
+        _require(self.min_area >= 0, "inference.min_area", self.min_area, "0 or more pixels")
+
+    @classmethod
+    def published(cls) -> InferenceConfig:
+        """The setting of the published evaluation: low cut, every mask, kernel order."""
+        return cls(
+            score_threshold=0.005,
+            mask_threshold=0.45,
+            max_instances=1000,
+            min_area=0,
+            sort_by_score=False,
+            rescore_before_threshold=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Everything between a camera frame and its instances."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+def load_config(path: str | Path) -> PipelineConfig:
+    """Read a pipeline configuration from YAML.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value has the
+            wrong type or range.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from error
+    try:
+        return build_section(PipelineConfig, {} if document is None else document, "")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def build_section(cls: type[Section], values: Any, name: str) -> Section:
+    """Turn a mapping into the dataclass `cls`, checking keys and types.
+
+    Nested dataclasses are sections.
+
+    Args:
+        cls: a dataclass.
+        values: a mapping of field names to plain values.
+        name: dotted name of the section for error messages, empty at the top.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or range.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"'{name or 'the document'}' is {type(values).__name__}; expected a mapping of keys to "
+            "values"
+        )
+    fields = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(str(key) for key in values if key not in fields):
+        raise ConfigError(
+            f"unknown keys {unknown} in '{name or 'the document'}'; use some of {sorted(fields)}"
+        )
+    hints = typing.get_type_hints(cls)
+    return cls(
+        **{
+            key: _typed(hints[key], value, f"{name}.{key}".lstrip("."))
+            for key, value in values.items()
+        }
+    )
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build_section(hint, {} if value is None else value, name)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    expected = str if typing.get_origin(hint) is Literal else hint
+    # YAML writes 1 where a float is meant; bool is an int to Python but never a number to a reader.
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise ConfigError(
+            f"{name} is {value!r} ({type(value).__name__}); expected {expected.__name__}"
+        )
+    return value

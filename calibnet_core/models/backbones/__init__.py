@@ -1,0 +1,62 @@
+"""Feature extractors. Each takes (B, 3, H, W) and yields the same four named levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+Channels = tuple[int, int, int, int]
+KeyRules = tuple[tuple[str, str], ...]
+"""Pairs (pattern, replacement) that turn a published key of one backbone into the key used here."""
+
+
+class BackboneLevels(NamedTuple):
+    """Feature maps at strides 4, 8, 16 and 32: (B, C_i, ceil(H/s), ceil(W/s))."""
+
+    res2: Tensor
+    res3: Tensor
+    res4: Tensor
+    res5: Tensor
+
+
+class Backbone(nn.Module):
+    """What every feature extractor offers.
+
+    Attributes:
+        channels: of res2 to res5.
+        published_keys: how keys of the published checkpoints (without their `backbone.` prefix) map
+            to the keys of this module; the first pattern that matches a whole key is used.
+    """
+
+    channels: Channels
+    published_keys: KeyRules
+    __call__: Callable[..., BackboneLevels]
+
+    def forward(self, image: Tensor) -> BackboneLevels:
+        """Extract the levels of a normalised image (B, 3, H, W), both sides multiples of 32."""
+        raise NotImplementedError
+
+
+def build_backbone(name: str) -> Backbone:
+    """Build the backbone `name` (see `config.ModelConfig.backbone`) with random weights."""
+    if name in ("resnet50", "resnet101"):
+        from calibnet_core.models.backbones.resnet import ResNet
+
+        return ResNet(depth=int(name.removeprefix("resnet")))
+    if name == "swin_t":
+        from calibnet_core.models.backbones.swin import SwinT
+
+        return SwinT()
+    if name == "pvtv2_b2_li":
+        from calibnet_core.models.backbones.pvtv2 import PVTv2B2Li
+
+        return PVTv2B2Li()
+    if name == "p2t_large":
+        from calibnet_core.models.backbones.p2t import P2TLarge
+
+        return P2TLarge()
+    raise ValueError(
+        f"unknown backbone '{name}'; use resnet50, resnet101, swin_t, pvtv2_b2_li or p2t_large"
+    )

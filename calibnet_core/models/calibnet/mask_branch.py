@@ -1,0 +1,95 @@
+"""Mask branch: weight-sharing fusion (WSF) of colour and depth into shared mask features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from calibnet_core.models.calibnet.depth_similarity import DepthSimilarity
+from calibnet_core.models.calibnet.encoder import EncoderLevels, conv_norm_relu
+from calibnet_core.models.calibnet.kernel_branch import coordinate_channels
+
+
+class MaskBranch(nn.Module):
+    """Fuses the 1/8 and the 1/4 level and adds them up at 1/4 (paper section III-C)."""
+
+    def __init__(self, channels: int = 256) -> None:
+        super().__init__()
+        self.fuse_level3 = WeightSharingFusion(channels)
+        self.fuse_level2 = WeightSharingFusion(channels)
+        self.norm = nn.BatchNorm2d(channels)
+        # A second norm rides along in the published checkpoints; nothing computes with it.
+        self.unused_norm = nn.BatchNorm2d(channels)
+        self.upsample = nn.ConvTranspose2d(
+            channels + 2, channels, 3, stride=2, padding=1, output_padding=1
+        )
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.project = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, rgb: EncoderLevels, depth: EncoderLevels) -> Tensor:
+        """Fuse both modalities' C2 and T3 into mask features (B, 256, H/4, W/4)."""
+        coarse = self.norm(self.fuse_level3(rgb.t3, depth.t3)).relu()
+        coarse = self.upsample(torch.cat((coordinate_channels(coarse), coarse), dim=1))
+        features: Tensor = self.project(
+            self.conv(coarse + self.fuse_level2(rgb.c2, depth.c2)).relu()
+        )
+        return features
+
+
+class WeightSharingFusion(nn.Module):
+    """Spatial weights of each modality, refined by an affinity both share (equations 3 to 5)."""
+
+    def __init__(self, channels: int = 256) -> None:
+        super().__init__()
+        self.rgb_attention = SpatialAttention(channels)
+        self.depth_attention = SpatialAttention(channels)
+        self.similarity = DepthSimilarity(channels)
+        self.rgb_reweight = AffinityReweighting()
+        self.depth_reweight = AffinityReweighting()
+        self.depth_conv = conv_norm_relu(channels)
+        self.output_conv = conv_norm_relu(channels)
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        """Fuse (B, 256, h, w) maps of both modalities into one of the same shape."""
+        rgb, rgb_weights = self.rgb_attention(rgb)
+        depth, depth_weights = self.depth_attention(depth)
+        depth = depth * self.similarity(rgb, depth)
+        affinity = rgb_weights @ depth_weights.transpose(-1, -2)  # (B, 1, h, h)
+        rgb = rgb * self.rgb_reweight(rgb_weights, affinity).sigmoid()
+        depth = depth * self.depth_reweight(depth_weights, affinity).sigmoid()
+        fused: Tensor = self.output_conv(rgb + self.depth_conv(depth))
+        return fused
+
+
+class SpatialAttention(nn.Module):
+    """A convolved map and where in it to look, from its mean and maximum over channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+        self.weights = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns features (B, C, h, w) and weights (B, 1, h, w) in (0, 1)."""
+        features = self.features(features)
+        summary = torch.cat((features.mean(1, keepdim=True), features.amax(1, keepdim=True)), dim=1)
+        return features, self.weights(summary).sigmoid()
+
+
+class AffinityReweighting(nn.Module):
+    """One modality's view of the shared affinity, added to its own spatial weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Conv2d(1, 1, 1)
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, weights: Tensor, affinity: Tensor) -> Tensor:
+        """Refine (B, 1, h, w) by the affinity (B, 1, h, h), whose softmax runs over all entries."""
+        attention = self.scale(affinity).relu().flatten(1).softmax(-1).view_as(affinity)
+        refined: Tensor = weights + self.gain * (attention @ weights)
+        return refined

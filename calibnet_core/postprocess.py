@@ -1,0 +1,109 @@
+"""From the network's raw prediction to instances at the size of the input image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from calibnet_core.config import InferenceConfig
+from calibnet_core.models.calibnet.model import RawPrediction
+from calibnet_core.structures import Instances
+
+
+class NonFiniteOutputError(RuntimeError):
+    """The network produced NaN or infinity; no mask may be made from that."""
+
+
+def select_instances(
+    raw: RawPrediction,
+    *,
+    network_size: tuple[int, int],
+    image_size: tuple[int, int],
+    config: InferenceConfig,
+) -> Instances:
+    """Score the candidates of one image, keep the good ones and bring their masks to image size.
+
+    A candidate's score is the geometric mean of its score and objectness probabilities, times the
+    mean foreground probability inside its mask at half resolution. Only masks that are kept are
+    enlarged.
+
+    Args:
+        raw: a batch of one.
+        network_size: (height, width) of the image inside the padding, see
+            `preprocessing.NetworkInput.size`.
+        image_size: (height, width) of the answer.
+        config: thresholds, limits and order; `InferenceConfig.published()` gives the published
+            evaluation.
+
+    Raises:
+        NonFiniteOutputError: the prediction holds NaN or infinity.
+        ValueError: the batch is not one.
+    """
+    if raw.score_logits.shape[0] != 1:
+        raise ValueError(f"the batch holds {raw.score_logits.shape[0]} images; pass one at a time")
+    confidence = candidate_confidence(raw)[0]
+    _require_finite(confidence, raw.mask_logits)
+    # The mask quality is at most 1, so whoever fails here would fail after it too.
+    candidates = torch.nonzero(confidence > config.score_threshold).squeeze(1)
+    half = F.interpolate(
+        raw.mask_logits[:, candidates], scale_factor=2.0, mode="bilinear", align_corners=False
+    )
+    probabilities = half.float().sigmoid()
+    quality = mask_quality(probabilities[0], config.mask_threshold)
+    scores = confidence[candidates] * quality
+
+    keep = torch.arange(len(scores), device=scores.device)
+    if config.rescore_before_threshold:
+        keep = keep[scores > config.score_threshold]
+    ranking = scores[keep].argsort(descending=True, stable=True)[: config.max_instances]
+    keep = keep[ranking if config.sort_by_score else ranking.sort().values]
+
+    padded_size = (raw.mask_logits.shape[2] * 4, raw.mask_logits.shape[3] * 4)
+    masks = (
+        enlarge(probabilities[:, keep], padded_size, network_size, image_size)[0]
+        > config.mask_threshold
+    )
+    large_enough = masks.flatten(1).sum(1) >= config.min_area
+    keep, masks = keep[large_enough], masks[large_enough]
+    return Instances.from_masks(
+        masks.cpu().numpy(),
+        scores[keep].cpu().numpy(),
+        mask_quality=quality[keep].cpu().numpy(),
+        kernel_indices=candidates[keep].cpu().numpy().astype(np.int64),
+    )
+
+
+def candidate_confidence(raw: RawPrediction) -> Tensor:
+    """Geometric mean of score and objectness probabilities, (B, N) in [0, 1]."""
+    return (raw.score_logits.float().sigmoid() * raw.objectness_logits.float().sigmoid()).sqrt()
+
+
+def mask_quality(probabilities: Tensor, threshold: float) -> Tensor:
+    """Mean probability above `threshold` of each (K, h, w) map; 0 where nothing is above."""
+    inside = probabilities > threshold
+    total = (probabilities * inside).flatten(1).sum(1)
+    return total / (inside.flatten(1).sum(1) + 1e-6)
+
+
+def enlarge(
+    probabilities: Tensor,
+    padded_size: tuple[int, int],
+    network_size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> Tensor:
+    """Bring (B, K, h, w) probability maps to the size of the image, in the two published steps."""
+    if probabilities.shape[1] == 0:
+        return probabilities.new_zeros((*probabilities.shape[:2], *image_size))
+    padded = F.interpolate(probabilities, padded_size, mode="bilinear", align_corners=False)
+    inside = padded[..., : network_size[0], : network_size[1]]
+    return F.interpolate(inside, image_size, mode="bilinear", align_corners=False)
+
+
+def _require_finite(*tensors: Tensor) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise NonFiniteOutputError(
+            "the network's output holds NaN or infinity; check the weights file and, in half "
+            "precision, try fp32"
+        )

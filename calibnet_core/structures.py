@@ -1,0 +1,209 @@
+"""The typed values that parts of the system hand to each other.
+
+Arrays are numpy and live on the host: they come from a camera, a file or a bag and go to a message
+    or a
+file. Tensors stay inside `models`, `preprocessing` and `postprocess`.
+
+Conventions: sizes are (height, width), points (x, y), boxes (x_min, y_min, x_max, y_max) in pixels
+    with
+pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; lengths are metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_IMAGE_PIXELS = 1 << 26
+"""Images above 67 million pixels are refused: no RGB-D camera makes them, a corrupt header does."""
+
+
+class FrameError(ValueError):
+    """A frame cannot be processed; the message says what is wrong and how to mend it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraIntrinsics:
+    """Pinhole intrinsics of the colour image.
+
+    Attributes:
+        height, width: image size in pixels.
+        fx, fy: focal lengths in pixels, above 0.
+        cx, cy: principal point in pixels.
+        distortion_model: ROS name of the model, empty when the image is rectified.
+        distortion: coefficients in the order of that model.
+    """
+
+    height: int
+    width: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion_model: str = ""
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (
+            self.fx > 0.0
+            and self.fy > 0.0
+            and np.isfinite([self.fx, self.fy, self.cx, self.cy]).all()
+        ):
+            raise FrameError(
+                f"camera intrinsics fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are not "
+                "usable; calibrate the camera or leave the intrinsics out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RgbdFrame:
+    """One colour image with the depth registered to it.
+
+    Depth comes in one of two forms: `depth_m`, measured, or `depth_map`, the 8-bit picture of depth
+        that
+    RGB-D saliency data sets ship, whose scale is unknown and which reaches the network unchanged.
+
+    Attributes:
+        rgb: (H, W, 3) uint8, red first.
+        depth_m: (H, W) float32 metres along the optical axis; NaN, infinite, zero or negative means
+            that nothing was measured there.
+        depth_map: (H, W) uint8 in 0..255, only where `depth_m` is None.
+        intrinsics: of the colour image, when known.
+        stamp_ns: acquisition time of the colour image in nanoseconds, 0 when unknown.
+        frame_id: coordinate frame of the colour image.
+        name: what to call the frame in files and reports.
+
+    Raises:
+        FrameError: an array has the wrong type or shape, or the two sizes differ.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth_m: NDArray[np.float32] | None = None
+    depth_map: NDArray[np.uint8] | None = None
+    intrinsics: CameraIntrinsics | None = None
+    stamp_ns: int = 0
+    frame_id: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        rgb = self.rgb
+        if (
+            not isinstance(rgb, np.ndarray)
+            or rgb.dtype != np.uint8
+            or rgb.ndim != 3
+            or rgb.shape[2] != 3
+        ):
+            raise FrameError(
+                f"rgb is {_describe(rgb)}; expected a uint8 array of shape (height, width, 3)"
+            )
+        if 0 in rgb.shape or rgb.shape[0] * rgb.shape[1] > MAX_IMAGE_PIXELS:
+            raise FrameError(
+                f"rgb has size {rgb.shape[:2]}; expected 1 to {MAX_IMAGE_PIXELS} pixels"
+            )
+        if (self.depth_m is None) == (self.depth_map is None):
+            raise FrameError(
+                "give depth either as depth_m (float32 metres) or as depth_map (uint8), "
+                "not both or none"
+            )
+        depth, dtype, label = (
+            (self.depth_m, np.float32, "depth_m")
+            if self.depth_m is not None
+            else (self.depth_map, np.uint8, "depth_map")
+        )
+        if not isinstance(depth, np.ndarray) or depth.dtype != dtype or depth.ndim != 2:
+            raise FrameError(
+                f"{label} is {_describe(depth)}; expected a {dtype.__name__} array of shape "
+                "(height, width)"
+            )
+        if depth.shape != rgb.shape[:2]:
+            raise FrameError(
+                f"rgb is {rgb.shape[1]}x{rgb.shape[0]} but depth is "
+                f"{depth.shape[1]}x{depth.shape[0]} (width x height); "
+                "use the camera driver's depth that is aligned to colour"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return int(self.rgb.shape[0]), int(self.rgb.shape[1])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Instances:
+    """The answer for one frame: K objects at the size of the input image.
+
+    Attributes:
+        masks: (K, H, W) bool.
+        scores: (K,) float32 in [0, 1].
+        boxes_xyxy: (K, 4) float32 pixels, tight around each mask, maxima exclusive; zeros for an
+            empty mask.
+        mask_quality: (K,) float32 in [0, 1], mean foreground probability inside the mask.
+        kernel_indices: (K,) int64, which of the network's kernels made the instance.
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    boxes_xyxy: NDArray[np.float32]
+    mask_quality: NDArray[np.float32]
+    kernel_indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return int(self.scores.shape[0])
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: NDArray[np.bool_],
+        scores: NDArray[np.float32],
+        *,
+        mask_quality: NDArray[np.float32] | None = None,
+        kernel_indices: NDArray[np.int64] | None = None,
+    ) -> Instances:
+        """Build instances from (K, H, W) masks and (K,) scores; boxes follow from the masks."""
+        count = masks.shape[0]
+        return cls(
+            masks=masks,
+            scores=scores.astype(np.float32, copy=False),
+            boxes_xyxy=boxes_from_masks(masks),
+            mask_quality=np.full(count, np.nan, np.float32)
+            if mask_quality is None
+            else mask_quality,
+            kernel_indices=np.arange(count, dtype=np.int64)
+            if kernel_indices is None
+            else kernel_indices,
+        )
+
+    @classmethod
+    def empty(cls, size: tuple[int, int]) -> Instances:
+        """No instance in an image of (height, width) pixels."""
+        return cls.from_masks(np.zeros((0, *size), np.bool_), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTimings:
+    """Wall time of one prediction by stage, in milliseconds of a monotonic clock."""
+
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+
+
+def boxes_from_masks(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Tight boxes of (K, H, W) masks as (K, 4) float32 xyxy, maxima exclusive."""
+    boxes = np.zeros((masks.shape[0], 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+        if columns.size:
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def _describe(value: Any) -> str:
+    return (
+        f"{value.dtype} of shape {value.shape}"
+        if isinstance(value, np.ndarray)
+        else type(value).__name__
+    )
