@@ -1,0 +1,31 @@
+"""RGB-D recordings as rosbag2, SQLite or MCAP, read and written without a ROS installation."""
+
+from calibnet_core.data.bags.frames import (
+    BagReport,
+    RejectedImage,
+    intrinsics_from_camera_info,
+    read_frames,
+)
+from calibnet_core.data.bags.reading import (
+    BagError,
+    BagMessage,
+    BagTopic,
+    RgbdBag,
+    is_bag,
+    open_rgbd_bag,
+)
+from calibnet_core.data.bags.writing import write_rgbd_bag
+
+__all__ = [
+    "BagError",
+    "BagMessage",
+    "BagReport",
+    "BagTopic",
+    "RejectedImage",
+    "RgbdBag",
+    "intrinsics_from_camera_info",
+    "is_bag",
+    "open_rgbd_bag",
+    "read_frames",
+    "write_rgbd_bag",
+]

@@ -1,0 +1,262 @@
+"""From the messages of a recording to RGB-D frames, with an account of what made none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from calibnet_core.data.bags.reading import BagMessage, RgbdBag, typestore
+from calibnet_core.data.bags.topics import CAMERA_INFO, IMAGE
+from calibnet_core.perception.accounting import DropReason
+from calibnet_core.perception.image_codec import (
+    ImageFormatError,
+    color_to_rgb8,
+    depth_to_metres,
+    wrap_image,
+)
+from calibnet_core.perception.pairing import (
+    BackwardJump,
+    DroppedColor,
+    DroppedDepth,
+    Event,
+    Pair,
+    PairerConfig,
+    StampPairer,
+)
+from calibnet_core.structures import CameraIntrinsics, FrameError, RgbdFrame
+
+_BagEvent = Event[BagMessage, BagMessage]
+
+
+@dataclass(frozen=True)
+class RejectedImage:
+    """A colour-depth pair that made no frame, or an image without a usable stamp.
+
+    Attributes:
+        topic: the topic at fault, both topics where the two do not fit together.
+        stamp_ns: its acquisition time in nanoseconds, that of the colour image for a pair.
+        reason: what is wrong.
+    """
+
+    topic: str
+    stamp_ns: int
+    reason: str
+
+
+@dataclass
+class BagReport:
+    """What became of the images of a recording; it grows while the frames are read.
+
+    Attributes:
+        num_pairs: colour images that found their depth image.
+        num_frames: pairs delivered as frames; the others are in `rejected`.
+        unpaired_color, unpaired_depth: images without partner, counted by reason.
+        rejected: images that are damaged or cannot be understood.
+        num_without_intrinsics: frames delivered without intrinsics although their topic was
+            recorded.
+        num_backward_jumps: how often time restarted.
+        max_offset_ns: largest distance of the stamps within a pair.
+    """
+
+    num_pairs: int = 0
+    num_frames: int = 0
+    unpaired_color: Counter[str] = field(default_factory=Counter)
+    unpaired_depth: Counter[str] = field(default_factory=Counter)
+    rejected: list[RejectedImage] = field(default_factory=list)
+    num_without_intrinsics: int = 0
+    num_backward_jumps: int = 0
+    max_offset_ns: int = 0
+
+
+def read_frames(
+    bag: RgbdBag, report: BagReport | None = None, *, pairing: PairerConfig | None = None
+) -> Iterator[RgbdFrame]:
+    """Pair and decode the images of a recording, in the order in which the pairs complete.
+
+    An image that is damaged, or of unknown encoding, or a pair of different sizes, is noted in the
+    report and skipped.
+
+    Args:
+        bag: from `open_rgbd_bag`.
+        report: filled while frames are read; give one to learn what was left out.
+        pairing: how colour and depth are paired; None takes the defaults of the node.
+
+    Yields:
+        Frames with `depth_m`, named after the recording and the colour stamp.
+
+    Raises:
+        BagError: the recording is damaged; the frames before the damage have been yielded.
+    """
+    report = BagReport() if report is None else report
+    pairer: StampPairer[BagMessage, BagMessage] = StampPairer(pairing)
+    infos = _InfoTrack(bag)
+    for message in bag.messages():
+        if message.kind == "info":
+            infos.update(message)
+        elif message.stamp_ns == 0:
+            reason = "it has no stamp, so it cannot be paired; let the driver stamp its images"
+            report.rejected.append(RejectedImage(message.topic, 0, reason))
+        else:
+            add = pairer.add_color if message.kind == "color" else pairer.add_depth
+            yield from _frames_of(add(message.stamp_ns, message), bag, infos, report)
+    yield from _frames_of(_finish(pairer), bag, infos, report)
+
+
+def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntrinsics | None:
+    """Intrinsics of an image from the sensor_msgs/CameraInfo that goes with it.
+
+    K and D describe a raw image. Where D is empty or zero the image is rectified and P describes
+    it. Both refer to the full sensor, so region of interest and binning are applied.
+
+    Args:
+        info: a CameraInfo message of any implementation.
+        size: (height, width) of the image in pixels.
+
+    Returns:
+        None where the message is not calibrated (zero focal length) or describes an image of
+        another size.
+    """
+    roi, binning_x, binning_y = info.roi, max(1, int(info.binning_x)), max(1, int(info.binning_y))
+    described = (
+        (int(roi.height) or int(info.height)) // binning_y,
+        (int(roi.width) or int(info.width)) // binning_x,
+    )
+    distortion = tuple(float(value) for value in info.d)
+    fx, fy, cx, cy = (float(info.k[index]) for index in (0, 4, 2, 5))
+    if not any(distortion) and info.p[0] > 0:
+        fx, fy, cx, cy = (float(info.p[index]) for index in (0, 5, 2, 6))
+    if described != size:
+        return None
+    try:
+        return CameraIntrinsics(
+            height=size[0],
+            width=size[1],
+            fx=fx / binning_x,
+            fy=fy / binning_y,
+            cx=(cx - roi.x_offset) / binning_x,
+            cy=(cy - roi.y_offset) / binning_y,
+            distortion_model=str(info.distortion_model) if any(distortion) else "",
+            distortion=distortion if any(distortion) else (),
+        )
+    except FrameError:
+        return None
+
+
+class _InfoTrack:
+    """The newest CameraInfo, or the first of the recording while none has come by."""
+
+    def __init__(self, bag: RgbdBag) -> None:
+        self._bag = bag
+        self._info: Any = None
+
+    def update(self, message: BagMessage) -> None:
+        # A damaged CameraInfo leaves the one before in force; intrinsics rarely change.
+        self._info = _decode(message, CAMERA_INFO) or self._info
+
+    def intrinsics(self, size: tuple[int, int]) -> CameraIntrinsics | None:
+        if self._info is None and self._bag.info_topic is not None:
+            # Drivers may publish the first image before its CameraInfo.
+            message = next((m for m in self._bag.messages() if m.kind == "info"), None)
+            self._info = _decode(message, CAMERA_INFO) if message is not None else None
+        return None if self._info is None else intrinsics_from_camera_info(self._info, size)
+
+
+def _finish(pairer: StampPairer[BagMessage, BagMessage]) -> list[_BagEvent]:
+    """Pair or drop what still waits: the recording is over, so nothing nearer will come."""
+    tolerance_ns = pairer.tolerance_s * 1e9
+    left = pairer.flush(DropReason.NO_PARTNER)
+    depths = [event for event in left if isinstance(event, DroppedDepth)]
+    events: list[_BagEvent] = []
+    for color in (event for event in left if isinstance(event, DroppedColor)):
+        partners = [d for d in depths if abs(d.stamp_ns - color.stamp_ns) <= tolerance_ns]
+        if partners:
+            depth = min(partners, key=lambda d: abs(d.stamp_ns - color.stamp_ns))
+            depths.remove(depth)
+            pair = Pair(color.stamp_ns, depth.stamp_ns, color.payload, depth.payload)
+            events.append(pair)
+        else:
+            events.append(color)
+    return [*events, *depths]
+
+
+def _frames_of(
+    events: Iterable[_BagEvent], bag: RgbdBag, infos: _InfoTrack, report: BagReport
+) -> Iterator[RgbdFrame]:
+    for event in events:
+        if isinstance(event, DroppedColor):
+            report.unpaired_color[event.reason.value] += 1
+        elif isinstance(event, DroppedDepth):
+            report.unpaired_depth[event.reason.value] += 1
+        elif isinstance(event, BackwardJump):
+            report.num_backward_jumps += 1
+        else:
+            report.num_pairs += 1
+            report.max_offset_ns = max(report.max_offset_ns, abs(event.offset_ns))
+            try:
+                frame = _decode_pair(event, bag, infos, report)
+            except _RejectedError as error:
+                image = RejectedImage(error.topic, event.color_stamp_ns, str(error))
+                report.rejected.append(image)
+            else:
+                report.num_frames += 1
+                yield frame
+
+
+class _RejectedError(ValueError):
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(reason)
+        self.topic = topic
+
+
+def _decode_pair(
+    pair: Pair[BagMessage, BagMessage], bag: RgbdBag, infos: _InfoTrack, report: BagReport
+) -> RgbdFrame:
+    color, depth = _decode(pair.color, IMAGE), _decode(pair.depth, IMAGE)
+    for message, image in ((pair.color, color), (pair.depth, depth)):
+        if image is None:
+            raise _RejectedError(message.topic, "the message is cut off or damaged")
+    try:
+        rgb = color_to_rgb8(_view(color), color.encoding)
+    except ImageFormatError as error:
+        raise _RejectedError(pair.color.topic, str(error)) from error
+    try:
+        depth_m = depth_to_metres(_view(depth), depth.encoding)
+    except ImageFormatError as error:
+        raise _RejectedError(pair.depth.topic, str(error)) from error
+    size = (int(rgb.shape[0]), int(rgb.shape[1]))
+    intrinsics = infos.intrinsics(size)
+    seconds, nanoseconds = divmod(pair.color_stamp_ns, 1_000_000_000)
+    try:
+        frame = RgbdFrame(
+            rgb=rgb,
+            depth_m=depth_m,
+            intrinsics=intrinsics,
+            stamp_ns=pair.color_stamp_ns,
+            frame_id=str(color.header.frame_id),
+            name=f"{bag.path.stem}_{seconds}_{nanoseconds:09d}",
+        )
+    except FrameError as error:
+        raise _RejectedError(f"{pair.color.topic} and {pair.depth.topic}", str(error)) from error
+    report.num_without_intrinsics += bag.info_topic is not None and intrinsics is None
+    return frame
+
+
+def _view(image: Any) -> Any:
+    return wrap_image(
+        encoding=image.encoding,
+        height=image.height,
+        width=image.width,
+        step=image.step,
+        is_bigendian=bool(image.is_bigendian),
+        data=image.data,
+    )
+
+
+def _decode(message: BagMessage, msgtype: str) -> Any:
+    """The message, or None where its bytes are not one."""
+    try:
+        return typestore().deserialize_cdr(message.cdr, msgtype)
+    except Exception:  # The parser meets arbitrary bytes and fails in any way that Python can.
+        return None

@@ -1,0 +1,178 @@
+"""See the node at work: play a recording through it in another process and look at the pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import rclpy
+from rich.console import Console
+
+from calibnet_core.config import MODELS
+from calibnet_core.data.analytic_scene import add_sensor_faults, render_sequence
+from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, write_rgbd_bag
+from calibnet_ros.bag_player import PlayError
+from calibnet_ros.play_bag import add_play_arguments, play
+from calibnet_ros.share import share_path
+
+_NODE_TIMEOUT_S = 180.0
+_RENDERED_FRAMES = 10
+_FIRST_STAMP_NS = 1_700_000_000_000_000_000
+_PERIOD_NS = 33_333_333
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demonstration.
+
+    Returns:
+        0 when every frame was answered or dropped for a reason, else 1; 2 for wrong arguments.
+    """
+    parser = argparse.ArgumentParser(prog="calibnet_demo", description=__doc__)
+    parser.add_argument("--bag", type=Path, help="a recording; without it a scene is rendered")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
+    parser.add_argument("--weights", help="weights file; without it the weights are random")
+    parser.add_argument("--model", choices=tuple(MODELS), default="calibnet_r50")
+    parser.add_argument("--frames", type=int, default=_RENDERED_FRAMES, help="frames to render")
+    parser.add_argument("--seed", type=int, default=0, help="of the rendered scene")
+    add_play_arguments(parser)
+    arguments = parser.parse_args(argv)
+    console = Console()
+    set_environment()
+    try:
+        output = prepare_output(arguments.output)
+        path = arguments.bag
+        if path is None:
+            path = output / "recording"
+            with console.status("rendering a scene"):
+                render_recording(path, num_frames=arguments.frames, seed=arguments.seed)
+        bag = open_rgbd_bag(
+            path,
+            color_topic=arguments.color_topic,
+            depth_topic=arguments.depth_topic,
+            info_topic=arguments.info_topic,
+        )
+        if not arguments.weights:
+            console.print("[yellow]No weights given: they are random, so the masks mean nothing.")
+        rclpy.init()
+        try:
+            with running_node(bag, arguments, output / "node.log") as node:
+                report = play(
+                    bag,
+                    rate=arguments.rate,
+                    output=output,
+                    timeout_s=_NODE_TIMEOUT_S,
+                    is_alive=lambda: node.poll() is None,
+                    console=console,
+                )
+        finally:
+            rclpy.try_shutdown()
+    except (BagError, PlayError, OSError) as error:
+        Console(stderr=True).print(f"[red]demo:[/red] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0 if report.num_unaccounted == 0 else 1
+
+
+def set_environment() -> None:
+    """Keep traffic on this machine and give images enough shared memory, unless set otherwise."""
+    profile = str(share_path("config/fastdds_profile.xml"))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    # The first name is read up to Jazzy, the second from Kilted on.
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", profile)
+    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", profile)
+
+
+def prepare_output(folder: Path) -> Path:
+    """Create the folder and remove what an earlier run left in it.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("overlay_*.png", "label_image_*.png", "contact_sheet.png"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    shutil.rmtree(folder / "recording", ignore_errors=True)
+    return folder
+
+
+def render_recording(path: Path, *, num_frames: int, seed: int) -> None:
+    """Write a recording of a rendered tabletop, with its true labels beside the camera's topics.
+
+    Raises:
+        BagError: `path` exists.
+    """
+    rendered = list(render_sequence(num_frames, seed=seed))
+    frames = (
+        replace(
+            image.to_rgbd_frame(stamp_ns=_FIRST_STAMP_NS + index * _PERIOD_NS),
+            depth_m=add_sensor_faults(image.depth_m, seed=seed + index),
+        )
+        for index, image in enumerate(rendered)
+    )
+    write_rgbd_bag(path, frames, labels=[image.label for image in rendered])
+
+
+@contextmanager
+def running_node(
+    bag: RgbdBag, arguments: argparse.Namespace, log_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the perception node on a recording's topics in a process of its own; end it after.
+
+    Raises:
+        PlayError: from the body, with the end of the node's log where the node died.
+    """
+    parameters = {
+        "model.name": arguments.model,
+        "model.weights": arguments.weights or "",
+        "output.overlay_rate": 0.0,
+        "diagnostics.period": 0.5,
+        # The pictures are what this is for; none may be lost on the way.
+        "qos_overrides./calibnet/overlay.publisher.reliability": "reliable",
+        "qos_overrides./calibnet/label_image.publisher.reliability": "reliable",
+    }
+    if not arguments.weights:  # random scores pass no sensible threshold
+        parameters |= {"detection.score_threshold": 0.0, "detection.max_instances": 6}
+    remaps = {"color/image": bag.color_topic, "depth/image": bag.depth_topic}
+    if bag.info_topic is not None:
+        remaps["color/camera_info"] = bag.info_topic
+    command = [sys.executable, "-m", "calibnet_ros.perception_node", "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={value!r}" if isinstance(value, str) else f"{name}:={value}"]
+    for name, topic in remaps.items():
+        command += ["-r", f"{name}:={topic}"]
+    with log_path.open("wb") as log:
+        node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield node
+    except PlayError as error:
+        if node.poll() is None:
+            raise
+        ending = "\n".join(log_path.read_text(errors="replace").splitlines()[-5:])
+        raise PlayError(f"{error}; its log {log_path} ends with:\n{ending}") from error
+    finally:
+        end_process(node)
+
+
+def end_process(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process to end, insist if it does not, and return its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

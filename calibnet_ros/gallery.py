@@ -1,0 +1,97 @@
+"""Pictures and a table of what a perception node answered to a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+from rich.table import Table
+
+from calibnet_core.data.bags import RgbdBag, read_frames
+from calibnet_core.files import atomic_write
+from calibnet_core.perception.image_codec import wrap_image
+from calibnet_core.visualization import colorize_depth, contact_sheet
+from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
+
+_MOST_SHEET_ROWS = 6
+SHEET_NAME = "contact_sheet.png"
+
+
+def pixels_of(msg: object) -> NDArray[np.generic]:
+    """Pixels of a sensor_msgs/Image, without a copy."""
+    return wrap_image(
+        encoding=msg.encoding,  # type: ignore[attr-defined]
+        height=msg.height,  # type: ignore[attr-defined]
+        width=msg.width,  # type: ignore[attr-defined]
+        step=msg.step,  # type: ignore[attr-defined]
+        is_bigendian=bool(msg.is_bigendian),  # type: ignore[attr-defined]
+        data=msg.data,  # type: ignore[attr-defined]
+    )
+
+
+def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:
+    """Write a PNG, atomically."""
+    with atomic_write(path) as file:
+        PilImage.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
+
+
+def save_answer(folder: Path, index: int, answer: Answer) -> None:
+    """Write the overlay and the label image of one frame, as far as they came."""
+    for name in ("overlay", "label_image"):
+        msg = getattr(answer, name)
+        if msg is not None:
+            save_picture(folder / f"{name}_{index:04d}.png", pixels_of(msg))
+
+
+def save_contact_sheet(folder: Path, bag: RgbdBag, report: PlayReport) -> Path | None:
+    """Colour, depth and overlay of up to six frames spread over the recording; None without any."""
+    drawn = {
+        frame.stamp_ns: answer
+        for frame, answer in ((f, report.answers.get(f.stamp_ns)) for f in report.sent)
+        if answer is not None and answer.overlay is not None
+    }
+    if not drawn:
+        return None
+    stamps = sorted(drawn)
+    chosen = {
+        stamps[round(place)]
+        for place in np.linspace(0, len(stamps) - 1, min(_MOST_SHEET_ROWS, len(stamps)))
+    }
+    rows, captions = [], []
+    for frame in read_frames(bag):
+        if frame.stamp_ns not in chosen or frame.depth_m is None:
+            continue
+        answer = drawn[frame.stamp_ns]
+        rows.append([frame.rgb, colorize_depth(frame.depth_m), pixels_of(answer.overlay)])
+        count = 0 if answer.result is None else len(answer.result.instances)
+        captions.append(f"{frame.stamp_ns / 1e9:.3f} s, {count} instances")
+    path = folder / SHEET_NAME
+    titles = ("colour", "depth", "instances")
+    save_picture(path, contact_sheet(rows, column_titles=titles, row_captions=captions))
+    return path
+
+
+def summary_table(report: PlayReport, title: str, where: Path | None) -> Table:
+    """Frames sent, answered and dropped, instances, latencies, and where the pictures are."""
+    answers = [answer for answer in report.answers.values() if answer.result is not None]
+    latencies = [answer.latency_ms for answer in answers if np.isfinite(answer.latency_ms)]
+    table = Table(title=title, show_header=False)
+    table.add_row("frames sent", str(len(report.sent)))
+    table.add_row("answered", str(report.num_answered))
+    for reason, count in sorted(report.drops.items()):
+        table.add_row(reason.replace(".", ": "), str(count))
+    table.add_row("unaccounted for", str(report.num_unaccounted))
+    table.add_row("instances", str(sum(len(answer.result.instances) for answer in answers)))
+    if latencies:
+        p50, p95 = np.percentile(latencies, (50, 95))
+        table.add_row("latency p50 / p95", f"{p50:.0f} / {p95:.0f} ms")
+    if where is not None:
+        table.add_row("pictures", str(where))
+    return table
+
+
+def frame_index(report: PlayReport, frame: SentFrame) -> int:
+    """Place of a frame among those sent."""
+    return report.sent.index(frame)

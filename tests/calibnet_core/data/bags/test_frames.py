@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from calibnet_core.data.bags import (
+    BagReport,
+    intrinsics_from_camera_info,
+    open_rgbd_bag,
+    read_frames,
+)
+from calibnet_core.perception.pairing import PairerConfig
+
+COLOR, DEPTH, INFO = (
+    "/cam/color/image_raw",
+    "/cam/aligned_depth/image_raw",
+    "/cam/color/camera_info",
+)
+START_NS = 1_700_000_000_000_000_000
+PERIOD_NS = 33_333_333
+RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+DEPTH_MM = np.arange(1, 25, dtype=np.uint16).reshape(4, 6) * 100
+
+
+def stamp(index: int) -> int:
+    return START_NS + index * PERIOD_NS
+
+
+def pair_of(messages, index: int, **changes: bytes) -> list[tuple[str, str, int, bytes]]:
+    color = changes.get("color", messages.image(stamp(index), RGB, "rgb8"))
+    depth = changes.get("depth", messages.image(stamp(index), DEPTH_MM, "16UC1"))
+    return [(COLOR, "Image", stamp(index), color), (DEPTH, "Image", stamp(index), depth)]
+
+
+def read(path: Path, **arguments):
+    report = BagReport()
+    bag = open_rgbd_bag(path, color_topic=COLOR, depth_topic=DEPTH)
+    return list(read_frames(bag, report, **arguments)), report
+
+
+def test_frames_hold_pixels_metres_stamp_and_name(tmp_path, messages) -> None:
+    bag = messages.write(tmp_path / "kitchen", pair_of(messages, 1))
+    (frame,), report = read(bag)
+    np.testing.assert_array_equal(frame.rgb, RGB)
+    np.testing.assert_allclose(frame.depth_m, DEPTH_MM / 1000, rtol=1e-6)
+    assert frame.stamp_ns == stamp(1)
+    assert frame.frame_id == "cam_optical"
+    assert frame.name == "kitchen_1700000000_033333333"
+    assert report.num_frames == 1
+
+
+def bad_messages(messages) -> dict[str, tuple[dict[str, bytes], str, str]]:
+    """What goes wrong -> messages that differ, topic at fault, words of the reason."""
+    image, at = messages.image, stamp(2)
+    return {
+        "cut pixels": ({"color": image(at, RGB, "rgb8", num_bytes=20)}, COLOR, "bytes"),
+        "cut message": ({"depth": image(at, DEPTH_MM, "16UC1")[:40]}, DEPTH, "cut off or damaged"),
+        "encoding": ({"color": image(at, RGB, "teal9")}, COLOR, "teal9"),
+        "depth in colour": ({"depth": image(at, RGB, "rgb8")}, DEPTH, "rgb8"),
+        "sizes": ({"depth": image(at, DEPTH_MM[:3], "16UC1")}, DEPTH, "aligned to colour"),
+        "no stamp": ({"color": image(0, RGB, "rgb8")}, COLOR, "no stamp"),
+        "no header": ({"color": b"\x00\x01\x00"}, COLOR, "no stamp"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["cut pixels", "cut message", "encoding", "depth in colour", "sizes", "no stamp", "no header"],
+)
+def test_a_bad_image_costs_its_frame_alone_and_is_reported(tmp_path, messages, case) -> None:
+    changes, topic, words = bad_messages(messages)[case]
+    recorded = [
+        message
+        for index in range(5)
+        for message in pair_of(messages, index, **(changes if index == 2 else {}))
+    ]
+    frames, report = read(messages.write(tmp_path / "bag", recorded))
+    assert [frame.stamp_ns for frame in frames] == [stamp(index) for index in (0, 1, 3, 4)]
+    (rejected,) = report.rejected
+    assert topic in rejected.topic
+    assert words in rejected.reason
+    assert report.num_frames == 4
+    unpaired = sum(report.unpaired_color.values()) + sum(report.unpaired_depth.values())
+    # Every image is accounted for: in a frame, in a rejection, or without a partner.
+    assert report.num_pairs == (4 if unpaired else 5)
+    assert unpaired == (1 if "no" in case else 0)
+
+
+def test_images_without_partner_are_counted(tmp_path, messages) -> None:
+    recorded = [m for index in range(6) for m in pair_of(messages, index)]
+    del recorded[5], recorded[2]  # depth of frame 2, colour of frame 1
+    frames, report = read(messages.write(tmp_path / "bag", recorded))
+    assert [frame.stamp_ns for frame in frames] == [stamp(index) for index in (0, 3, 4, 5)]
+    assert report.unpaired_color == {"no_partner": 1}
+    assert report.unpaired_depth == {"no_partner": 1}
+    assert not report.rejected
+
+
+def test_offset_depth_is_paired_and_its_distance_reported(tmp_path, messages) -> None:
+    recorded = []
+    for index in range(4):
+        color = pair_of(messages, index)[0]
+        late = messages.image(stamp(index) + 9_000_000, DEPTH_MM, "16UC1")
+        recorded += [color, (DEPTH, "Image", stamp(index) + 9_000_000, late)]
+    frames, report = read(messages.write(tmp_path / "bag", recorded))
+    assert len(frames) == 4
+    assert report.max_offset_ns == 9_000_000
+    frames, report = read(tmp_path / "bag", pairing=PairerConfig(mode="exact"))
+    assert not frames
+    assert sum(report.unpaired_color.values()) == 4
+
+
+def test_time_that_restarts_is_counted(tmp_path, messages) -> None:
+    recorded = []
+    for repetition in range(2):
+        for index in range(40):
+            for topic, kind, log_ns, cdr in pair_of(messages, index):
+                recorded.append((topic, kind, log_ns + repetition * 2_000_000_000, cdr))
+    frames, report = read(messages.write(tmp_path / "bag", recorded))
+    assert len(frames) == 80
+    assert report.num_backward_jumps == 1
+
+
+def test_intrinsics_follow_changes_and_reach_the_first_frame(tmp_path, messages) -> None:
+    recorded = []
+    for index in range(4):
+        focal = 300.0 if index < 2 else 400.0
+        info = messages.info(stamp(index), RGB.shape[:2], focal)
+        # The first CameraInfo comes after the first pair, as some drivers publish it.
+        late = 1 if index == 0 else -1
+        recorded += [
+            *pair_of(messages, index),
+            (INFO, "CameraInfo", stamp(index) + late, info),
+        ]
+    frames, report = read(messages.write(tmp_path / "bag", recorded))
+    assert [frame.intrinsics.fx for frame in frames] == [300.0, 300.0, 400.0, 400.0]
+    assert report.num_without_intrinsics == 0
+
+
+@pytest.mark.parametrize(
+    "info",
+    ["of another size", "uncalibrated", "damaged"],
+)
+def test_unusable_intrinsics_leave_the_frame_without(tmp_path, messages, info: str) -> None:
+    cdr = {
+        "of another size": messages.info(stamp(0), (40, 60), 300.0),
+        "uncalibrated": messages.info(stamp(0), RGB.shape[:2], 0.0),
+        "damaged": messages.info(stamp(0), RGB.shape[:2], 300.0)[:50],
+    }[info]
+    recorded = [(INFO, "CameraInfo", stamp(0), cdr), *pair_of(messages, 0)]
+    (frame,), report = read(messages.write(tmp_path / "bag", recorded))
+    assert frame.intrinsics is None
+    assert report.num_without_intrinsics == 1
+
+
+def camera_info(**changes) -> SimpleNamespace:
+    values = {
+        "height": 480,
+        "width": 640,
+        "distortion_model": "plumb_bob",
+        "d": [0.1, 0.0, 0.0, 0.0, 0.0],
+        "k": [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0],
+        "p": [450.0, 0.0, 310.0, 0.0, 0.0, 460.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0),
+    }
+    return SimpleNamespace(**(values | changes))
+
+
+def test_a_distorted_image_is_described_by_k_and_d() -> None:
+    intrinsics = intrinsics_from_camera_info(camera_info(), (480, 640))
+    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (500, 510, 320, 240)
+    assert intrinsics.distortion_model == "plumb_bob"
+    assert intrinsics.distortion == (0.1, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("d", [[], [0.0] * 5])
+def test_a_rectified_image_is_described_by_p(d: list[float]) -> None:
+    intrinsics = intrinsics_from_camera_info(camera_info(d=d), (480, 640))
+    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (450, 460, 310, 230)
+    assert intrinsics.distortion_model == ""
+    assert intrinsics.distortion == ()
+
+
+def test_a_rectified_image_without_p_falls_back_to_k() -> None:
+    intrinsics = intrinsics_from_camera_info(camera_info(d=[], p=[0.0] * 12), (480, 640))
+    assert intrinsics.fx == 500
+
+
+def test_region_of_interest_and_binning_are_applied() -> None:
+    roi = SimpleNamespace(x_offset=100, y_offset=40, height=400, width=500)
+    info = camera_info(roi=roi, binning_x=2, binning_y=2)
+    intrinsics = intrinsics_from_camera_info(info, (200, 250))
+    assert (intrinsics.height, intrinsics.width) == (200, 250)
+    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (250, 255, 110, 100)
+    assert intrinsics_from_camera_info(info, (480, 640)) is None
