@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from calibnet_core.perception.accounting import LatencySummary, LedgerSnapshot
 from calibnet_core.pipeline import ModelInfo
@@ -39,6 +41,40 @@ class Health:
     latency: LatencySummary
     last_error: str
     last_error_age_s: float
+
+
+class SilenceWatch:
+    """Notices inputs from which nothing comes, and says what is known of their publishers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._heard: dict[str, tuple[int, float]] = {}
+
+    def check(self, counts: LedgerSnapshot, timeout_s: float) -> dict[str, str]:
+        """A sentence for each input that has been silent for longer than `timeout_s`."""
+        now, silent = time.monotonic(), {}
+        for name, count in (
+            ("color/image", counts.received_color),
+            ("depth/image", counts.received_depth),
+        ):
+            known, since = self._heard.setdefault(name, (count, now))
+            if count != known:
+                self._heard[name] = (count, now)
+            elif now - since > timeout_s:
+                silent[name] = self._describe(name, now - since)
+        return silent
+
+    def _describe(self, name: str, silence_s: float) -> str:
+        topic = self._node.resolve_topic_name(name)
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        known = f"nobody publishes it; start the camera driver, or remap '{name}'"
+        if publishers:
+            described = ", ".join(
+                f"{entry.node_name} ({entry.topic_type}, {entry.qos_profile.reliability.name})"
+                for entry in publishers
+            )
+            known = f"it has {len(publishers)} publishers: {described}"
+        return f"nothing on {topic} for {silence_s:.0f} s: {known}"
 
 
 def diagnostics_msg(health: Health, stamp: Time) -> DiagnosticArray:

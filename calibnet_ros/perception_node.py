@@ -13,11 +13,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -36,13 +38,15 @@ from calibnet_core.perception.mailbox import LatestSlot
 from calibnet_core.postprocess import NonFiniteOutputError
 from calibnet_core.structures import RgbdFrame
 from calibnet_ros.camera_presets import PRESETS, remappings
-from calibnet_ros.diagnostics import Health, diagnostics_msg
+from calibnet_ros.diagnostics import Health, SilenceWatch, diagnostics_msg
 from calibnet_ros.frame_input import FrameInput, FramePair, InputError
 from calibnet_ros.loading import SegmentationPipeline, load_pipeline
 from calibnet_ros.outputs import Outputs
 from calibnet_ros.parameters import (
     Values,
+    check_values,
     declare_parameters,
+    markdown_table,
     mask_encoding,
     read_parameters,
     with_dynamic_values,
@@ -55,6 +59,20 @@ _WARMUP_SIZE = (480, 640)
 _FAILURES_UNTIL_ERROR = 3
 _JOIN_TIMEOUT_S = 1.5
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Activation:
+    """What lives from one activation to the next deactivation.
+
+    A worker that outlives its activation keeps counting into it, never into the next one.
+    """
+
+    ledger: FrameLedger
+    mailbox: LatestSlot[FramePair]
+    source: FrameInput
+    silence: SilenceWatch
+    latency: LatencyWindow = field(default_factory=LatencyWindow)
 
 
 class PerceptionNode(LifecycleNode):
@@ -76,16 +94,13 @@ class PerceptionNode(LifecycleNode):
         self._make_pipeline = make_pipeline
         self._pipeline: SegmentationPipeline | None = None
         self._outputs: Outputs | None = None
-        self._input: FrameInput | None = None
+        self._activation: Activation | None = None
         self._worker: Worker[FramePair] | None = None
         self._reporter = Reporter(self.get_logger())
-        self._ledger = FrameLedger()
-        self._latency = LatencyWindow()
         self._values = read_parameters(self)
         self._failures = 0
         self._must_stop = False
         self._counts_before: LedgerSnapshot | None = None
-        self._heard: dict[str, tuple[int, float]] = {}
         self._state_label = "unconfigured"
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         period_s = float(self._values["diagnostics.period"])
@@ -100,6 +115,8 @@ class PerceptionNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, and create the publishers."""
         self._values = read_parameters(self)
+        if refusal := check_values(self._values):
+            return self._cannot_configure(refusal)
         started = time.monotonic()
         try:
             self._pipeline = self._make_pipeline(self._values)
@@ -124,23 +141,24 @@ class PerceptionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe."""
         assert self._outputs is not None
-        mailbox: LatestSlot[FramePair] = LatestSlot()
-        self._ledger.reset()
-        self._latency.clear()
         self._outputs.restart()
         self._failures, self._must_stop = 0, False
-        self._counts_before, self._heard = None, {}
+        self._counts_before = None
         super().on_activate(state)  # switches the publishers on, before anything is published
-        self._mailbox = mailbox
+        ledger, mailbox = FrameLedger(), LatestSlot[FramePair]()
         try:
-            self._input = FrameInput(
-                self, self._values, ledger=self._ledger, mailbox=mailbox, reporter=self._reporter
+            source = FrameInput(
+                self, self._values, ledger=ledger, mailbox=mailbox, reporter=self._reporter
             )
         except InputError as error:
             self.get_logger().error(f"cannot activate: {error}")
             super().on_deactivate(state)
             return _FAILURE
-        self._worker = Worker(mailbox, self._handle)
+        activation = Activation(
+            ledger=ledger, mailbox=mailbox, source=source, silence=SilenceWatch(self)
+        )
+        self._activation = activation
+        self._worker = Worker(mailbox, lambda pair: self._handle(activation, pair))
         self._state_label = "active"
         return _SUCCESS
 
@@ -197,11 +215,11 @@ class PerceptionNode(LifecycleNode):
             pipeline.predict_timed(blank)
 
     def _stop_input(self) -> None:
-        if self._input is not None:
-            self._input.close()
+        if self._activation is not None:
+            self._activation.source.close()
         if self._worker is not None and not self._worker.join(_JOIN_TIMEOUT_S):
             self.get_logger().warning("the running inference is slow to end; leaving it behind")
-        self._input = self._worker = None
+        self._activation = self._worker = None
 
     def _free(self) -> None:
         if self._outputs is not None:
@@ -216,12 +234,12 @@ class PerceptionNode(LifecycleNode):
 
     # --- the worker's thread --------------------------------------------------------------------
 
-    def _handle(self, pair: FramePair) -> None:
+    def _handle(self, activation: Activation, pair: FramePair) -> None:
         """Process one pair: it ends published, or dropped for a reason."""
         queue_s = time.monotonic() - pair.paired_at
         reason: DropReason | None
         try:
-            reason = self._process(pair, queue_s)
+            reason = self._process(activation, pair, queue_s)
             self._failures = 0
         except ImageFormatError as error:
             reason = error.reason
@@ -232,16 +250,18 @@ class PerceptionNode(LifecycleNode):
         except Exception as error:  # one bad frame must not end the worker
             reason = DropReason.INFERENCE_ERROR
             self._count_failure(f"inference failed: {type(error).__name__}: {error}")
-        with self._ledger.atomically():
+        with activation.ledger.atomically():
             if reason is None:
-                self._ledger.published()
+                activation.ledger.published()
             else:
-                self._ledger.pair_dropped(reason)
-            self._mailbox.done()
+                activation.ledger.pair_dropped(reason)
+            activation.mailbox.done()
 
-    def _process(self, pair: FramePair, queue_s: float) -> DropReason | None:
-        values, pipeline, outputs, source = self._values, self._pipeline, self._outputs, self._input
-        if pipeline is None or outputs is None or source is None:
+    def _process(
+        self, activation: Activation, pair: FramePair, queue_s: float
+    ) -> DropReason | None:
+        values, pipeline, outputs = self._values, self._pipeline, self._outputs
+        if pipeline is None or outputs is None:
             return DropReason.SHUTDOWN
         max_age_s = float(values["input.max_age"])
         if max_age_s > 0:
@@ -255,6 +275,8 @@ class PerceptionNode(LifecycleNode):
             camera_info=pair.camera_info,
         )
         instances, timings = pipeline.predict_timed(frame)
+        if self._activation is not activation:  # deactivated meanwhile
+            return DropReason.SHUTDOWN
         outputs.publish(
             pair,
             frame,
@@ -264,9 +286,9 @@ class PerceptionNode(LifecycleNode):
             encoding=mask_encoding(values),
             overlay_rate=float(values["output.overlay_rate"]),
             queue_s=queue_s,
-            skipped=source.take_skipped(),
+            skipped=activation.source.take_skipped(),
         )
-        self._latency.add(time.monotonic() - pair.paired_at)
+        activation.latency.add(time.monotonic() - pair.paired_at)
         return None
 
     def _count_failure(self, message: str) -> None:
@@ -277,7 +299,7 @@ class PerceptionNode(LifecycleNode):
             self._give_up.trigger()
 
     def _stop_after_failures(self) -> None:
-        if self._must_stop and self._input is not None:
+        if self._must_stop and self._activation is not None:
             self.get_logger().error(f"{self._failures} inferences in a row failed; stopping")
             self.trigger_deactivate()
 
@@ -289,53 +311,26 @@ class PerceptionNode(LifecycleNode):
             self._pipeline.config = with_dynamic_values(self._pipeline.config, self._values)
             if self._outputs is not None:
                 self._outputs.publish_model_info(self._pipeline.model_info, self._pipeline.config)
-        if self._input is not None:
-            self._input.reconfigure(self._values)
+        if self._activation is not None:
+            self._activation.source.reconfigure(self._values)
 
     def _publish_diagnostics(self) -> None:
-        counts = self._input.snapshot() if self._input is not None else None
+        activation = self._activation
+        counts = None if activation is None else activation.source.snapshot()
+        timeout_s = float(self._values["input.timeout"])
         health = Health(
             node_name=self.get_fully_qualified_name(),
             lifecycle_state=self._state_label,
             model=None if self._pipeline is None else self._pipeline.model_info,
             counts=counts,
             counts_before=self._counts_before,
-            silent={} if counts is None else self._silent_inputs(counts),
-            latency=self._latency.percentiles(),
+            silent=activation.silence.check(counts, timeout_s) if activation and counts else {},
+            latency=(activation.latency if activation else LatencyWindow()).percentiles(),
             last_error=self._reporter.last_error,
             last_error_age_s=time.monotonic() - self._reporter.last_error_at,
         )
         self._counts_before = counts
         self._diagnostics.publish(diagnostics_msg(health, self.get_clock().now().to_msg()))
-
-    def _silent_inputs(self, counts: LedgerSnapshot) -> dict[str, str]:
-        """For each input that has been silent for longer than `input.timeout`, what to do."""
-        now, timeout_s = time.monotonic(), float(self._values["input.timeout"])
-        silent = {}
-        for name, count in (
-            ("color/image", counts.received_color),
-            ("depth/image", counts.received_depth),
-        ):
-            known, since = self._heard.setdefault(name, (count, now))
-            if count != known:
-                self._heard[name] = (count, now)
-            elif now - since > timeout_s:
-                silent[name] = self._describe_silence(name, now - since)
-        return silent
-
-    def _describe_silence(self, name: str, silence_s: float) -> str:
-        topic = self.resolve_topic_name(name)
-        publishers = self.get_publishers_info_by_topic(topic)
-        known = (
-            f"it has {len(publishers)} publishers: "
-            + ", ".join(
-                f"{entry.node_name} ({entry.topic_type}, {entry.qos_profile.reliability.name})"
-                for entry in publishers
-            )
-            if publishers
-            else f"nobody publishes it; start the camera driver, or remap '{name}'"
-        )
-        return f"nothing on {topic} for {silence_s:.0f} s: {known}"
 
 
 def main(
@@ -346,7 +341,7 @@ def main(
 
     Args:
         argv: arguments after the program's name; `--camera NAME` stands for the remappings of a
-            preset, everything else is for ROS.
+            preset, `--parameters` prints the parameters, everything else is for ROS.
         make_pipeline: see `PerceptionNode`.
 
     Returns:
@@ -355,14 +350,22 @@ def main(
     parser = argparse.ArgumentParser(prog="perception_node", description=__doc__.splitlines()[0])
     parser.add_argument("--camera", choices=tuple(PRESETS), help="topics of a camera driver")
     parser.add_argument("--camera-namespace", default="", help="put in front of these topics")
+    parser.add_argument("--parameters", action="store_true", help="print the parameters and end")
     arguments, ros_arguments = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    if arguments.parameters:
+        print(markdown_table())
+        return 0
     if arguments.camera:
         rules = remappings(arguments.camera, camera_namespace=arguments.camera_namespace)
         pairs = [part for name, topic in rules for part in ("-r", f"{name}:={topic}")]
         ros_arguments = [*ros_arguments, "--ros-args", *pairs]
     rclpy.init(args=[sys.argv[0], *ros_arguments])
     try:
-        node = PerceptionNode(make_pipeline)
+        try:
+            node = PerceptionNode(make_pipeline)
+        except ParameterException as error:
+            print(f"perception_node: {error}", file=sys.stderr)
+            return 2
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -51,7 +51,8 @@ class Reporter:
         """An image bears a stamp of the future."""
         text = (
             f"colour stamps are {ahead_s:.1f} s ahead of this node's clock, so ages cannot be "
-            "told; synchronise the machines' clocks, or set use_sim_time when a bag plays with --clock"
+            "told; synchronise the machines' clocks, or set use_sim_time when a bag plays with "
+            "--clock"
         )
         self._remember(text)
         if self._is_due("clocks"):

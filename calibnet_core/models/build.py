@@ -8,6 +8,7 @@ from calibnet_core.config import MODELS, ConfigError, ModelConfig
 from calibnet_core.models.backbones import build_backbone
 from calibnet_core.models.calibnet.auxiliary_head import AuxiliaryHead
 from calibnet_core.models.calibnet.encoder import ModalityEncoder
+from calibnet_core.models.calibnet.initialisation import initialise
 from calibnet_core.models.calibnet.kernel_branch import KernelBranch
 from calibnet_core.models.calibnet.mask_branch import MaskBranch
 from calibnet_core.models.calibnet.model import CalibNet
@@ -28,7 +29,9 @@ def build_model(model: str | ModelConfig = "calibnet_r50", *, seed: int | None =
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return _build(config).eval()
+        network = _build(config).eval()
+        initialise(network)
+        return network
 
 
 def model_config(model: str | ModelConfig) -> ModelConfig:
