@@ -80,13 +80,9 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 def normalise(image: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Turn (H, W, 3) uint8 into (1, 3, H', W') float32, zero-padded right and below."""
-    pixels = (
-        torch.from_numpy(np.ascontiguousarray(image))
-        .to(device)
-        .permute(2, 0, 1)
-        .unsqueeze(0)
-        .float()
-    )
+    # A view of a message's buffer is read-only, which torch does not take.
+    writable = np.require(image, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+    pixels = torch.from_numpy(writable).to(device).permute(2, 0, 1).unsqueeze(0).float()
     mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     height, width = image.shape[:2]
     return F.pad((pixels - mean) / std, (0, -width % STRIDE, 0, -height % STRIDE))

@@ -225,6 +225,13 @@ class StampPairer(Generic[ColorT, DepthT]):
         self._config = config
         return self._settle()
 
+    def finish(self) -> list[Event[ColorT, DepthT]]:
+        """Pair what can still be paired, since nothing nearer will come, and drop the rest."""
+        events: list[Event[ColorT, DepthT]] = []
+        while match := next(self._mutually_nearest(), None):
+            events.append(self._pair(*match))
+        return [*events, *self.flush(DropReason.NO_PARTNER)]
+
     def flush(self, reason: DropReason) -> list[Event[ColorT, DepthT]]:
         """Drop every waiting message. Stamps and periods seen so far are remembered."""
         return self._drop_beyond(-math.inf, reason)
@@ -295,12 +302,11 @@ class StampPairer(Generic[ColorT, DepthT]):
     def _is_settled(self, color: _Waiting[ColorT], depth: _Waiting[DepthT]) -> bool:
         if self._config.mode == "latest":
             return True
-        # While no period is known, an earlier depth message waits for the next, since depth is
-        # often the faster stream. An earlier colour message waits only if it lies far away, or
-        # the very first pair would always be a frame late.
-        is_far = depth.stamp_ns - color.stamp_ns > _MAX_AUTOMATIC_TOLERANCE_NS
+        # While no period is known, only a distant partner is worth waiting for: a camera that sends
+        # one picture on demand would otherwise be answered when the next is taken.
+        is_far = abs(depth.stamp_ns - color.stamp_ns) > _MAX_AUTOMATIC_TOLERANCE_NS
         return not (
-            self._depth.may_bring_nearer(depth.stamp_ns, color.stamp_ns, if_unknown=True)
+            self._depth.may_bring_nearer(depth.stamp_ns, color.stamp_ns, if_unknown=is_far)
             or self._color.may_bring_nearer(color.stamp_ns, depth.stamp_ns, if_unknown=is_far)
         )
 

@@ -25,6 +25,7 @@ def test_the_target_shows_its_old_content_until_the_end(tmp_path: Path) -> None:
         file.flush()
         assert target.read_bytes() == b"old"
     assert target.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

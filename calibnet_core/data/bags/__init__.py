@@ -3,7 +3,6 @@
 from calibnet_core.data.bags.frames import (
     BagReport,
     RejectedImage,
-    intrinsics_from_camera_info,
     read_frames,
 )
 from calibnet_core.data.bags.reading import (
@@ -23,7 +22,6 @@ __all__ = [
     "BagTopic",
     "RejectedImage",
     "RgbdBag",
-    "intrinsics_from_camera_info",
     "is_bag",
     "open_rgbd_bag",
     "read_frames",

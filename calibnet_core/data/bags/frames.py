@@ -9,13 +9,12 @@ from typing import Any
 
 from calibnet_core.data.bags.reading import BagMessage, RgbdBag, typestore
 from calibnet_core.data.bags.topics import CAMERA_INFO, IMAGE
-from calibnet_core.perception.accounting import DropReason
-from calibnet_core.perception.image_codec import (
-    ImageFormatError,
-    color_to_rgb8,
-    depth_to_metres,
-    wrap_image,
+from calibnet_core.perception.frame_assembly import (
+    frame_from_images,
+    receive_color,
+    receive_depth,
 )
+from calibnet_core.perception.image_codec import ImageFormatError
 from calibnet_core.perception.pairing import (
     BackwardJump,
     DroppedColor,
@@ -25,7 +24,7 @@ from calibnet_core.perception.pairing import (
     PairerConfig,
     StampPairer,
 )
-from calibnet_core.structures import CameraIntrinsics, FrameError, RgbdFrame
+from calibnet_core.structures import RgbdFrame
 
 _BagEvent = Event[BagMessage, BagMessage]
 
@@ -101,47 +100,7 @@ def read_frames(
         else:
             add = pairer.add_color if message.kind == "color" else pairer.add_depth
             yield from _frames_of(add(message.stamp_ns, message), bag, infos, report)
-    yield from _frames_of(_finish(pairer), bag, infos, report)
-
-
-def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntrinsics | None:
-    """Intrinsics of an image from the sensor_msgs/CameraInfo that goes with it.
-
-    K and D describe a raw image. Where D is empty or zero the image is rectified and P describes
-    it. Both refer to the full sensor, so region of interest and binning are applied.
-
-    Args:
-        info: a CameraInfo message of any implementation.
-        size: (height, width) of the image in pixels.
-
-    Returns:
-        None where the message is not calibrated (zero focal length) or describes an image of
-        another size.
-    """
-    roi, binning_x, binning_y = info.roi, max(1, int(info.binning_x)), max(1, int(info.binning_y))
-    described = (
-        (int(roi.height) or int(info.height)) // binning_y,
-        (int(roi.width) or int(info.width)) // binning_x,
-    )
-    distortion = tuple(float(value) for value in info.d)
-    fx, fy, cx, cy = (float(info.k[index]) for index in (0, 4, 2, 5))
-    if not any(distortion) and info.p[0] > 0:
-        fx, fy, cx, cy = (float(info.p[index]) for index in (0, 5, 2, 6))
-    if described != size:
-        return None
-    try:
-        return CameraIntrinsics(
-            height=size[0],
-            width=size[1],
-            fx=fx / binning_x,
-            fy=fy / binning_y,
-            cx=(cx - roi.x_offset) / binning_x,
-            cy=(cy - roi.y_offset) / binning_y,
-            distortion_model=str(info.distortion_model) if any(distortion) else "",
-            distortion=distortion if any(distortion) else (),
-        )
-    except FrameError:
-        return None
+    yield from _frames_of(pairer.finish(), bag, infos, report)
 
 
 class _InfoTrack:
@@ -155,30 +114,13 @@ class _InfoTrack:
         # A damaged CameraInfo leaves the one before in force; intrinsics rarely change.
         self._info = _decode(message, CAMERA_INFO) or self._info
 
-    def intrinsics(self, size: tuple[int, int]) -> CameraIntrinsics | None:
+    def newest(self) -> Any:
+        """The CameraInfo in force, or None."""
         if self._info is None and self._bag.info_topic is not None:
             # Drivers may publish the first image before its CameraInfo.
             message = next((m for m in self._bag.messages() if m.kind == "info"), None)
             self._info = _decode(message, CAMERA_INFO) if message is not None else None
-        return None if self._info is None else intrinsics_from_camera_info(self._info, size)
-
-
-def _finish(pairer: StampPairer[BagMessage, BagMessage]) -> list[_BagEvent]:
-    """Pair or drop what still waits: the recording is over, so nothing nearer will come."""
-    tolerance_ns = pairer.tolerance_s * 1e9
-    left = pairer.flush(DropReason.NO_PARTNER)
-    depths = [event for event in left if isinstance(event, DroppedDepth)]
-    events: list[_BagEvent] = []
-    for color in (event for event in left if isinstance(event, DroppedColor)):
-        partners = [d for d in depths if abs(d.stamp_ns - color.stamp_ns) <= tolerance_ns]
-        if partners:
-            depth = min(partners, key=lambda d: abs(d.stamp_ns - color.stamp_ns))
-            depths.remove(depth)
-            pair = Pair(color.stamp_ns, depth.stamp_ns, color.payload, depth.payload)
-            events.append(pair)
-        else:
-            events.append(color)
-    return [*events, *depths]
+        return self._info
 
 
 def _frames_of(
@@ -217,41 +159,23 @@ def _decode_pair(
     for message, image in ((pair.color, color), (pair.depth, depth)):
         if image is None:
             raise _RejectedError(message.topic, "the message is cut off or damaged")
-    try:
-        rgb = color_to_rgb8(_view(color), color.encoding)
-    except ImageFormatError as error:
-        raise _RejectedError(pair.color.topic, str(error)) from error
-    try:
-        depth_m = depth_to_metres(_view(depth), depth.encoding)
-    except ImageFormatError as error:
-        raise _RejectedError(pair.depth.topic, str(error)) from error
-    size = (int(rgb.shape[0]), int(rgb.shape[1]))
-    intrinsics = infos.intrinsics(size)
     seconds, nanoseconds = divmod(pair.color_stamp_ns, 1_000_000_000)
+    topic = pair.color.topic
     try:
-        frame = RgbdFrame(
-            rgb=rgb,
-            depth_m=depth_m,
-            intrinsics=intrinsics,
-            stamp_ns=pair.color_stamp_ns,
-            frame_id=str(color.header.frame_id),
-            name=f"{bag.path.stem}_{seconds}_{nanoseconds:09d}",
+        received_color = receive_color(color, pair.color_stamp_ns)
+        topic = pair.depth.topic
+        received_depth = receive_depth(depth, pair.depth_stamp_ns)
+        topic = f"{pair.color.topic} and {pair.depth.topic}"
+        frame = frame_from_images(
+            received_color,
+            received_depth,
+            camera_info=infos.newest(),
+            name=f"{bag.name}_{seconds}_{nanoseconds:09d}",
         )
-    except FrameError as error:
-        raise _RejectedError(f"{pair.color.topic} and {pair.depth.topic}", str(error)) from error
-    report.num_without_intrinsics += bag.info_topic is not None and intrinsics is None
+    except ImageFormatError as error:
+        raise _RejectedError(topic, str(error)) from error
+    report.num_without_intrinsics += bag.info_topic is not None and frame.intrinsics is None
     return frame
-
-
-def _view(image: Any) -> Any:
-    return wrap_image(
-        encoding=image.encoding,
-        height=image.height,
-        width=image.width,
-        step=image.step,
-        is_bigendian=bool(image.is_bigendian),
-        data=image.data,
-    )
 
 
 def _decode(message: BagMessage, msgtype: str) -> Any:

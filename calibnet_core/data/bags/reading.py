@@ -82,6 +82,12 @@ class RgbdBag:
     duration_ns: int
 
     @property
+    def name(self) -> str:
+        """Name of the folder or file, without the file's ending."""
+        path = self.path.resolve()
+        return path.stem if path.suffix in _STORAGE_SUFFIXES else path.name
+
+    @property
     def num_color_images(self) -> int:
         """Colour images recorded, an upper limit of the number of frames."""
         return sum(topic.num_messages for topic in self.topics if topic.name == self.color_topic)

@@ -383,8 +383,28 @@ def test_a_full_queue_drops_what_arrived_first_and_not_the_oldest_stamp() -> Non
 def test_a_full_queue_decides_for_a_pair_that_was_still_waiting() -> None:
     pairer = nearest(queue=1, tolerance_s=0.030)
     pairer.add_depth(0, "d")
-    assert pairer.add_color(20 * MS, "c") == []  # the next depth may be nearer
-    assert pairs_of(pairer.add_color(53 * MS, "next")) == [Pair(20 * MS, 0, "c", "d")]
+    assert pairer.add_color(28 * MS, "c") == []  # the next depth may be nearer
+    assert pairs_of(pairer.add_color(61 * MS, "next")) == [Pair(28 * MS, 0, "c", "d")]
+
+
+@pytest.mark.parametrize("offset_ms", [-20, -4, 0, 4, 20])
+def test_a_camera_that_sends_one_picture_on_demand_is_answered_at_once(offset_ms: int) -> None:
+    pairer = nearest()
+    pairer.add_depth(100 * MS, "d")
+    events = pairer.add_color((100 + offset_ms) * MS, "c")
+    assert pairs_of(events) == [Pair((100 + offset_ms) * MS, 100 * MS, "c", "d")]
+
+
+def test_finishing_pairs_what_waited_for_something_nearer_and_drops_the_rest() -> None:
+    pairer = nearest(tolerance_s=0.030)
+    pairer.add_depth(0, "d")
+    pairer.add_color(28 * MS, "c")
+    pairer.add_color(500 * MS, "alone")
+    assert pairer.finish() == [
+        Pair(28 * MS, 0, "c", "d"),
+        DroppedColor(500 * MS, "alone", DropReason.NO_PARTNER),
+    ]
+    assert pairer.waiting_color == pairer.waiting_depth == 0
 
 
 def test_each_depth_is_used_once() -> None:

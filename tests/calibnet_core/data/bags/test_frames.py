@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from calibnet_core.data.bags import (
-    BagReport,
-    intrinsics_from_camera_info,
-    open_rgbd_bag,
-    read_frames,
-)
+from calibnet_core.data.bags import BagReport, open_rgbd_bag, read_frames
 from calibnet_core.perception.pairing import PairerConfig
 
 COLOR, DEPTH, INFO = (
@@ -42,13 +36,15 @@ def read(path: Path, **arguments):
 
 
 def test_frames_hold_pixels_metres_stamp_and_name(tmp_path, messages) -> None:
-    bag = messages.write(tmp_path / "kitchen", pair_of(messages, 1))
+    bag = messages.write(tmp_path / "kitchen.2", pair_of(messages, 1))
     (frame,), report = read(bag)
     np.testing.assert_array_equal(frame.rgb, RGB)
     np.testing.assert_allclose(frame.depth_m, DEPTH_MM / 1000, rtol=1e-6)
     assert frame.stamp_ns == stamp(1)
     assert frame.frame_id == "cam_optical"
-    assert frame.name == "kitchen_1700000000_033333333"
+    assert frame.name == "kitchen.2_1700000000_033333333"
+    (of_file,) = read(bag / "kitchen.2.db3")[0]
+    assert of_file.name == frame.name
     assert report.num_frames == 1
 
 
@@ -154,47 +150,3 @@ def test_unusable_intrinsics_leave_the_frame_without(tmp_path, messages, info: s
     (frame,), report = read(messages.write(tmp_path / "bag", recorded))
     assert frame.intrinsics is None
     assert report.num_without_intrinsics == 1
-
-
-def camera_info(**changes) -> SimpleNamespace:
-    values = {
-        "height": 480,
-        "width": 640,
-        "distortion_model": "plumb_bob",
-        "d": [0.1, 0.0, 0.0, 0.0, 0.0],
-        "k": [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0],
-        "p": [450.0, 0.0, 310.0, 0.0, 0.0, 460.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-        "binning_x": 0,
-        "binning_y": 0,
-        "roi": SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0),
-    }
-    return SimpleNamespace(**(values | changes))
-
-
-def test_a_distorted_image_is_described_by_k_and_d() -> None:
-    intrinsics = intrinsics_from_camera_info(camera_info(), (480, 640))
-    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (500, 510, 320, 240)
-    assert intrinsics.distortion_model == "plumb_bob"
-    assert intrinsics.distortion == (0.1, 0.0, 0.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("d", [[], [0.0] * 5])
-def test_a_rectified_image_is_described_by_p(d: list[float]) -> None:
-    intrinsics = intrinsics_from_camera_info(camera_info(d=d), (480, 640))
-    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (450, 460, 310, 230)
-    assert intrinsics.distortion_model == ""
-    assert intrinsics.distortion == ()
-
-
-def test_a_rectified_image_without_p_falls_back_to_k() -> None:
-    intrinsics = intrinsics_from_camera_info(camera_info(d=[], p=[0.0] * 12), (480, 640))
-    assert intrinsics.fx == 500
-
-
-def test_region_of_interest_and_binning_are_applied() -> None:
-    roi = SimpleNamespace(x_offset=100, y_offset=40, height=400, width=500)
-    info = camera_info(roi=roi, binning_x=2, binning_y=2)
-    intrinsics = intrinsics_from_camera_info(info, (200, 250))
-    assert (intrinsics.height, intrinsics.width) == (200, 250)
-    assert (intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy) == (250, 255, 110, 100)
-    assert intrinsics_from_camera_info(info, (480, 640)) is None

@@ -74,6 +74,19 @@ def test_a_bag_can_be_read_twice_and_keeps_no_file_open(bag_folder: Path) -> Non
     assert not [path for path in open_files if bag_folder in path.parents]
 
 
+def test_a_bag_that_was_replaced_since_yields_nothing_foreign(tmp_path, messages) -> None:
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    depth = pixels[..., :2].copy()
+    first = [
+        (COLOR, "Image", 1, messages.image(1, pixels, "rgb8")),
+        (DEPTH, "Image", 2, messages.image(2, depth, "16UC1")),
+    ]
+    bag = open_rgbd_bag(messages.write(tmp_path / "bag", first))
+    shutil.rmtree(tmp_path / "bag")
+    messages.write(tmp_path / "bag", [("/other", "Image", 1, first[0][3])])
+    assert list(bag.messages()) == []
+
+
 def test_a_truncated_file_is_refused_with_a_remedy(bag_folder: Path) -> None:
     file = storage_file(bag_folder)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

@@ -77,6 +77,12 @@ def test_mono16_is_depth_only_under_a_name_that_says_so() -> None:
     assert choose_topics(topics).depth == "/depth"
 
 
+def test_a_colour_topic_called_so_is_preferred_to_other_pictures() -> None:
+    topics = [image("/rgb/image", "rgb8"), image("/overlay", "bgr8"), image("/depth", "16UC1")]
+    assert choose_topics(topics).color == "/rgb/image"
+    assert choose_topics(topics[1:]).color == "/overlay"
+
+
 def test_a_single_camera_info_elsewhere_is_taken_and_several_are_not() -> None:
     images = [image("/a/rgb", "rgb8"), image("/a/depth", "16UC1")]
     assert choose_topics([*images, info("/b/camera_info")]).info == "/b/camera_info"
