@@ -32,7 +32,8 @@ class P2TLarge(Backbone):
     def __init__(self) -> None:
         super().__init__()
         inputs = (3, *self.channels[:-1])
-        rates = torch.linspace(0.0, _DROP_PATH, sum(_DEPTHS)).tolist()
+        last = sum(_DEPTHS) - 1
+        rates = [_DROP_PATH * block / last for block in range(last + 1)]
         # Keyed "1" to "4", as the stages are numbered wherever the network is described.
         self.patch_embeds, self.pool_convs, self.stages = (
             nn.ModuleDict(),
