@@ -4,6 +4,7 @@ Thin on purpose: topics live in `calibnet_ros.camera_presets` and settings in th
 `perception_node --camera NAME --ros-args --params-file FILE` does the same job without launch.
 """
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -17,7 +18,6 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from calibnet_ros.camera_presets import PRESETS, remappings
-from launch import LaunchContext, LaunchDescription
 
 DEFAULT_PARAMETERS = PathJoinSubstitution(
     [FindPackageShare("calibnet_ros"), "config", "perception.yaml"]
