@@ -63,6 +63,11 @@ def load_weights(model: nn.Module, source: str | Path | StateDict) -> LoadReport
         if isinstance(source, (str, Path))
         else (source, "weights")
     )
+    if foreign := [key for key, value in state.items() if not _is_plain(value)]:
+        raise WeightsError(
+            f"{label}: {_listed(foreign)} are no dense real tensors; nothing was loaded; save the "
+            "weights as ordinary tensors"
+        )
     expected = model.state_dict()
     renamed, unexpected, form = _own_names(model, state)
     missing = [key for key in expected if key not in renamed]
@@ -74,11 +79,8 @@ def load_weights(model: nn.Module, source: str | Path | StateDict) -> LoadReport
     ]
     if unexpected or required or misshapen:
         raise WeightsError(_mismatch(label, state, required, unexpected, misshapen))
-    if broken := [
-        key
-        for key, value in renamed.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]:
+    converted = {key: value.to(expected[key].dtype) for key, value in renamed.items()}
+    if broken := [key for key, value in converted.items() if not value.isfinite().all()]:
         raise WeightsError(
             f"{label}: {_listed(broken)} hold NaN or infinite numbers; "
             "the training run had diverged"
@@ -86,7 +88,7 @@ def load_weights(model: nn.Module, source: str | Path | StateDict) -> LoadReport
     with torch.no_grad():
         for key, target in expected.items():
             if key in renamed and not key.endswith("relative_position_index"):
-                target.copy_(renamed[key])
+                target.copy_(converted[key])
     return LoadReport(format=form, loaded=len(renamed), missing=missing)
 
 
@@ -111,9 +113,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path}: is not a readable weights file ({error}); download or export it again"
         ) from error
     except Exception as error:  # the unpickler raises whatever a damaged stream makes it raise
+        # Its own message is left out: it explains how to switch the protection off.
         raise WeightsError(
-            f"{path}: cannot be read as plain tensors ({_first_line(error)}); it is damaged, or "
-            "holds objects that would run code, which are never loaded"
+            f"{path}: cannot be read as plain tensors; it is damaged, or holds objects that would "
+            "run code, which are never loaded; download it again, or ask for a .safetensors file"
         ) from error
     return _find_state_dict(path, content)
 
@@ -133,7 +136,14 @@ def read_model_name(path: str | Path) -> str | None:
 
 
 def save_weights(model: nn.Module, path: str | Path, *, model_name: str) -> None:
-    """Write the weights of `model` to a `.safetensors` file, atomically."""
+    """Write the weights of `model` to a `.safetensors` file, atomically.
+
+    Raises:
+        WeightsError: `path` does not end in `.safetensors`.
+        OSError: the file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise WeightsError(f"{path}: weights are saved as .safetensors; choose such a name")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     metadata = {"format": "pt", "model": model_name, "calibnet_version": __version__}
     with atomic_write(path) as file:
@@ -176,6 +186,15 @@ def _fits(key: str, value: Tensor, target: Tensor) -> bool:
     return value.shape == target.shape
 
 
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_meta
+        and not value.is_complex()
+    )
+
+
 def _find_state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for candidate in (
         (content.get("model"), content.get("state_dict"), content)
@@ -186,6 +205,7 @@ def _find_state_dict(path: Path, content: Any) -> dict[str, Tensor]:
             isinstance(candidate, dict)
             and candidate
             and all(isinstance(value, Tensor) for value in candidate.values())
+            and all(isinstance(key, str) for key in candidate)
         ):
             return candidate
     raise WeightsError(
@@ -239,7 +259,3 @@ def _models_that_fit(state: StateDict) -> list[str]:
 def _listed(entries: list[str], limit: int = 5) -> str:
     shown = ", ".join(entries[:limit])
     return f"{shown} and {len(entries) - limit} more" if len(entries) > limit else shown
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

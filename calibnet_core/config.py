@@ -206,7 +206,7 @@ def load_config(path: str | Path) -> PipelineConfig:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # dates and encodings raise ValueError
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     try:
         return build_section(PipelineConfig, {} if document is None else document, "")

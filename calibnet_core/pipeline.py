@@ -89,7 +89,9 @@ class Pipeline:
         config = config or PipelineConfig()
         chosen_device = _usable_device(device)
         if model is None:
-            model = (read_model_name(path) if path is not None else None) or config.model
+            named = read_model_name(path) if path is not None else None
+            # A name of nobody's list was given to a model of the user's own configuration.
+            model = named if named in MODELS else config.model
         network = build_model(model, seed=RANDOM_WEIGHTS_SEED)
         sha256 = ""
         if path is not None:

@@ -43,36 +43,48 @@ def select_instances(
     """
     if raw.score_logits.shape[0] != 1:
         raise ValueError(f"the batch holds {raw.score_logits.shape[0]} images; pass one at a time")
+    _require_finite(raw.score_logits, raw.objectness_logits, raw.mask_logits)
     confidence = candidate_confidence(raw)[0]
-    _require_finite(confidence, raw.mask_logits)
     # The mask quality is at most 1, so whoever fails here would fail after it too.
     candidates = torch.nonzero(confidence > config.score_threshold).squeeze(1)
+    if len(candidates) == 0:
+        return Instances.empty(image_size)
     half = F.interpolate(
         raw.mask_logits[:, candidates], scale_factor=2.0, mode="bilinear", align_corners=False
     )
     probabilities = half.float().sigmoid()
     quality = mask_quality(probabilities[0], config.mask_threshold)
     scores = confidence[candidates] * quality
-
-    keep = torch.arange(len(scores), device=scores.device)
+    ranking = scores.argsort(descending=True, stable=True)
     if config.rescore_before_threshold:
-        keep = keep[scores > config.score_threshold]
-    ranking = scores[keep].argsort(descending=True, stable=True)[: config.max_instances]
-    keep = keep[ranking if config.sort_by_score else ranking.sort().values]
+        ranking = ranking[scores[ranking] > config.score_threshold]
 
     padded_size = (raw.mask_logits.shape[2] * 4, raw.mask_logits.shape[3] * 4)
-    masks = (
-        enlarge(probabilities[:, keep], padded_size, network_size, image_size)[0]
-        > config.mask_threshold
-    )
-    large_enough = masks.flatten(1).sum(1) >= config.min_area
-    keep, masks = keep[large_enough], masks[large_enough]
+    kept, kept_masks = ranking[:0], np.zeros((0, *image_size), np.bool_)
+    # Only as many masks as may be kept are enlarged: one round, unless some are too small.
+    while len(ranking) and len(kept) < config.max_instances:
+        batch, ranking = ranking.split_with_sizes(
+            _first_and_rest(config.max_instances - len(kept), len(ranking))
+        )
+        enlarged = enlarge(probabilities[:, batch], padded_size, network_size, image_size)[0]
+        masks = enlarged > config.mask_threshold
+        large_enough = masks.flatten(1).sum(1) >= config.min_area
+        kept = torch.cat((kept, batch[large_enough]))
+        kept_masks = np.concatenate((kept_masks, masks[large_enough].cpu().numpy()))
+    if not config.sort_by_score:
+        kept, order = kept.sort()
+        kept_masks = kept_masks[order.cpu().numpy()]
     return Instances.from_masks(
-        masks.cpu().numpy(),
-        scores[keep].cpu().numpy(),
-        mask_quality=quality[keep].cpu().numpy(),
-        kernel_indices=candidates[keep].cpu().numpy().astype(np.int64),
+        kept_masks,
+        scores[kept].cpu().numpy(),
+        mask_quality=quality[kept].cpu().numpy(),
+        kernel_indices=candidates[kept].cpu().numpy().astype(np.int64),
     )
+
+
+def _first_and_rest(count: int, total: int) -> list[int]:
+    first = min(count, total)
+    return [first, total - first]
 
 
 def candidate_confidence(raw: RawPrediction) -> Tensor:

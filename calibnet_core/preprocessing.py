@@ -106,7 +106,7 @@ def encode_depth(depth_m: NDArray[np.float32], config: DepthConfig) -> NDArray[n
     """
     far_value = 0 if config.near_is_bright else 255
     with np.errstate(invalid="ignore"):
-        valid = (depth_m >= config.min_m) & (depth_m <= config.max_m)
+        valid = (depth_m > 0.0) & (depth_m >= config.min_m) & (depth_m <= config.max_m)
     depths = depth_m[valid]
     if depths.size == 0:
         return np.full(depth_m.shape, far_value, np.uint8)

@@ -104,6 +104,11 @@ def _check(value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights:
             f"ms_deform_attn: {shapes} do not belong together on {len(level_shapes)} levels; "
             f"expected locations {(*expected, 2)} and weights {expected}"
         )
+    if any(side < 1 for shape in level_shapes for side in shape):
+        raise ValueError(
+            f"ms_deform_attn: level_shapes are {list(level_shapes)}; every height and width must "
+            "be 1 or more"
+        )
     if (total := sum(height * width for height, width in level_shapes)) != tokens:
         raise ValueError(
             f"ms_deform_attn: level_shapes {list(level_shapes)} hold {total} tokens, value "

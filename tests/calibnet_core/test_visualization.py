@@ -181,6 +181,8 @@ def test_a_sheet_keeps_to_its_width_and_never_enlarges() -> None:
     sheet = contact_sheet([[picture] * 3], max_width=600)
     assert 560 < sheet.shape[1] <= 600
     assert contact_sheet([[picture]], max_width=5000).shape[1] == 400 + 16
+    small = np.full((10, 10, 3), 77, np.uint8)
+    assert (contact_sheet([[picture], [small]])[..., 0] == 77).sum() == 100
     long_title = contact_sheet([[picture]], column_titles=["x" * 500], max_width=300)
     assert long_title.shape[1] <= 300
 

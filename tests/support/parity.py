@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ GAINS = {
 def recipe_value(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The recipe's value for a floating entry of a published checkpoint; the first rule wins."""
     seed = zlib.crc32(key.encode("utf-8"))
-    noise = np.asarray(np.random.RandomState(seed).standard_normal(shape))  # noqa: NPY002
+    noise = np.asarray(np.random.RandomState(seed).standard_normal(shape))
     if key.endswith("running_mean"):
         value = 0.1 * noise
     elif key.endswith("running_var"):
@@ -113,3 +113,10 @@ class PublishedWeights:
         # The index table follows from the window size; a classifier is not part of the features.
         ignored = ("relative_position_index", "unused_head.weight", "unused_head.bias")
         assert [key for key in missing if not key.endswith(ignored)] == []
+
+
+def image_gradient(levels: Sequence[Tensor], image: Tensor) -> Tensor:
+    """Gradient that arrives at the image when a different one enters at every output."""
+    upstream = [torch.linspace(-1.0, 1.0, level.numel()).view_as(level) for level in levels]
+    gradient: Tensor = torch.autograd.grad(levels, image, upstream)[0]
+    return gradient

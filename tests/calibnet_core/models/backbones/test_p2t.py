@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from calibnet_core.models.backbones import build_backbone
 from calibnet_core.models.backbones.p2t import P2TLarge, _PooledAttention
-from tests.support.parity import PublishedWeights
+from tests.support.parity import PublishedWeights, image_gradient
 
 DEPTHS, HEADS, WIDTHS, MLP_RATIOS = (3, 8, 27, 3), (1, 2, 5, 8), (64, 128, 320, 640), (8, 8, 4, 4)
 # Pooled sizes of a 64x96 image, whose stages are 16x24, 8x12, 4x6 and 2x3, worked by hand from the
@@ -31,9 +31,13 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
         return F.layer_norm(x, (width,), *parts, eps=eps)
 
     def linear(x: Tensor, name: str, width: int) -> Tensor:
-        return F.linear(x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width))
+        return F.linear(
+            x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width)
+        )
 
-    def convolve(x: Tensor, name: str, width: int, kernel: int, stride: int, groups: int = 1) -> Tensor:
+    def convolve(
+        x: Tensor, name: str, width: int, kernel: int, stride: int, groups: int = 1
+    ) -> Tensor:
         matrix = weight(f"{name}.weight", width, x.shape[1] // groups, kernel, kernel)
         bias = weight(f"{name}.bias", width)
         return F.conv2d(x, matrix, bias, stride, padding=kernel // 2, groups=groups)
@@ -84,12 +88,16 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
 
 def test_it_computes_what_the_published_layout_says() -> None:
     image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    image.requires_grad_()
     weights = PublishedWeights()
     expected = reference(image, weights)
     p2t = P2TLarge()
     weights.load_into(p2t)
-    for ours, theirs in zip(p2t.eval()(image), expected, strict=True):
+    levels = p2t.eval()(image)
+    for ours, theirs in zip(levels, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.std().item())
+    ours, theirs = image_gradient(levels, image), image_gradient(expected, image)
+    assert (ours - theirs).norm() < 1e-2 * theirs.norm()
 
 
 class SizeRecorder(nn.Module):

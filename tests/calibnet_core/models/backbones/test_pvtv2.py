@@ -7,7 +7,7 @@ from torch import Tensor
 
 from calibnet_core.models.backbones import build_backbone
 from calibnet_core.models.backbones.pvtv2 import PVTv2B2Li
-from tests.support.parity import PublishedWeights
+from tests.support.parity import PublishedWeights, image_gradient
 
 DEPTHS, HEADS, WIDTHS, MLP_RATIOS = (3, 4, 6, 3), (1, 2, 5, 8), (64, 128, 320, 512), (8, 8, 4, 4)
 
@@ -27,9 +27,13 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
         return F.layer_norm(x, (width,), *parts, eps=eps)
 
     def linear(x: Tensor, name: str, width: int) -> Tensor:
-        return F.linear(x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width))
+        return F.linear(
+            x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width)
+        )
 
-    def convolve(x: Tensor, name: str, width: int, kernel: int, stride: int, groups: int = 1) -> Tensor:
+    def convolve(
+        x: Tensor, name: str, width: int, kernel: int, stride: int, groups: int = 1
+    ) -> Tensor:
         matrix = weight(f"{name}.weight", width, x.shape[1] // groups, kernel, kernel)
         bias = weight(f"{name}.bias", width)
         return F.conv2d(x, matrix, bias, stride, padding=kernel // 2, groups=groups)
@@ -79,12 +83,17 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
 
 def test_it_computes_what_the_published_layout_says() -> None:
     image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    image.requires_grad_()
     weights = PublishedWeights()
     expected = reference(image, weights)
     pvt = PVTv2B2Li()
     weights.load_into(pvt)
-    for ours, theirs in zip(pvt.eval()(image), expected, strict=True):
+    levels = pvt.eval()(image)
+    for ours, theirs in zip(levels, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    ours, theirs = image_gradient(levels, image), image_gradient(expected, image)
+    # A ReLU next to its kink may open on one side only.
+    assert (ours - theirs).norm() < 1e-2 * theirs.norm()
 
 
 def test_levels_have_strides_4_to_32_and_the_declared_channels(pvt: PVTv2B2Li) -> None:
@@ -101,7 +110,6 @@ def test_levels_have_strides_4_to_32_and_the_declared_channels(pvt: PVTv2B2Li) -
 def test_gradients_reach_every_parameter(pvt: PVTv2B2Li) -> None:
     pvt.zero_grad()
     sum(level[:, 0].sum() for level in pvt(torch.randn(1, 3, 64, 64))).backward()
-    # Softmax ignores what all keys share, so the keys' bias gets (almost) nothing; the values' does.
     assert [name for name, p in pvt.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 

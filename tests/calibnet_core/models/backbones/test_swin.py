@@ -10,7 +10,7 @@ from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from calibnet_core.models.backbones import build_backbone
 from calibnet_core.models.backbones.swin import AlwaysShiftedWindowAttention, SwinT
-from tests.support.parity import PublishedWeights
+from tests.support.parity import PublishedWeights, image_gradient
 
 DEPTHS, HEADS, WIDTHS, WINDOW = (2, 2, 6, 2), (3, 6, 12, 24), (96, 192, 384, 768), 7
 
@@ -58,7 +58,7 @@ def attention_by_loops(
         return (row - shift) % rows, (column - shift) % columns
 
     def came_round(position: int, length: int) -> tuple[bool, bool]:
-        """Which part of the moved axis: the whole windows, the rest, or what came round the edge."""
+        """Which part of the moved axis: whole windows, the rest, or what came round the edge."""
         return position >= length - WINDOW, position >= length - shift
 
     output = np.zeros((height, width, channels))
@@ -143,7 +143,9 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
         )
 
     def linear(x: Tensor, name: str, width: int) -> Tensor:
-        return F.linear(x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width))
+        return F.linear(
+            x, weight(f"{name}.weight", width, x.shape[-1]), weight(f"{name}.bias", width)
+        )
 
     def attend(x: Tensor, name: str, heads: int, shift: int) -> Tensor:
         height, width, channels = x.shape[1:]
@@ -175,7 +177,10 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
         return mixed.view(x.shape)[:, :height, :width]
 
     x = F.conv2d(
-        image, weight("patch_embed.proj.weight", 96, 3, 4, 4), weight("patch_embed.proj.bias", 96), 4
+        image,
+        weight("patch_embed.proj.weight", 96, 3, 4, 4),
+        weight("patch_embed.proj.bias", 96),
+        4,
     )
     x, levels = norm(x.permute(0, 2, 3, 1), "patch_embed.norm"), []
     for stage, (depth, heads, width) in enumerate(zip(DEPTHS, HEADS, WIDTHS, strict=True)):
@@ -196,12 +201,16 @@ def reference(image: Tensor, weight: PublishedWeights) -> list[Tensor]:
 
 def test_it_computes_what_the_published_layout_says() -> None:
     image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    image.requires_grad_()
     weights = PublishedWeights()
     expected = reference(image, weights)
     swin = SwinT()
     weights.load_into(swin)
-    for ours, theirs in zip(swin.eval()(image), expected, strict=True):
+    levels = swin.eval()(image)
+    for ours, theirs in zip(levels, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    ours, theirs = image_gradient(levels, image), image_gradient(expected, image)
+    assert (ours - theirs).norm() < 1e-2 * theirs.norm()
 
 
 def test_levels_have_strides_4_to_32_and_the_declared_channels() -> None:
@@ -226,9 +235,5 @@ def test_gradients_reach_every_parameter() -> None:
 
 
 def test_paths_drop_more_often_the_deeper_a_block_is() -> None:
-    rates = [
-        block.stochastic_depth.p
-        for stage in list(SwinT().features)[1::2]
-        for block in stage
-    ]
+    rates = [block.stochastic_depth.p for stage in list(SwinT().features)[1::2] for block in stage]
     assert rates == pytest.approx(np.linspace(0.0, 0.3, 12))

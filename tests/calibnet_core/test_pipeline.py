@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from calibnet_core import (
+    Pipeline,
+    PipelineConfig,
+    RgbdFrame,
+    build_model,
+    save_weights,
+)
+from calibnet_core.checkpoint import WeightsError
+from calibnet_core.config import ConfigError, InferenceConfig, InputConfig, ModelConfig
+from calibnet_core.models.calibnet import RawPrediction
+from calibnet_core.pipeline import ModelInfo
+from calibnet_core.postprocess import NonFiniteOutputError
+from calibnet_core.structures import Instances
+
+SMALL = PipelineConfig(
+    input=InputConfig(shortest_edge=64, longest_edge=96), inference=InferenceConfig.published()
+)
+
+
+def frame(seed: int = 0, size: tuple[int, int] = (70, 110)) -> RgbdFrame:
+    generator = np.random.default_rng(seed)
+    depth_m = generator.uniform(0.5, 5.0, size).astype(np.float32)
+    depth_m[generator.random(size) < 0.2] = np.nan
+    return RgbdFrame(rgb=generator.integers(0, 256, (*size, 3), np.uint8), depth_m=depth_m)
+
+
+def assert_same(ours: Instances, theirs: Instances) -> None:
+    for name in ("masks", "scores", "boxes_xyxy", "mask_quality", "kernel_indices"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+
+
+class Spy(nn.Module):
+    """Answers with one instance on the left half, and notes what it was asked."""
+
+    def __init__(self, logit: float = 50.0) -> None:
+        super().__init__()
+        self.logit = logit
+        self.seen: list[tuple[Tensor, Tensor, bool, bool]] = []
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> RawPrediction:
+        self.seen.append((rgb, depth, self.training, torch.is_grad_enabled()))
+        mask_logits = torch.full((1, 1, rgb.shape[2] // 4, rgb.shape[3] // 4), -50.0)
+        mask_logits[..., : mask_logits.shape[3] // 2] = 50.0
+        certain = torch.full((1, 1), self.logit)
+        return RawPrediction(certain, certain, torch.zeros(1, 1, 256), mask_logits)
+
+
+def spying(logit: float = 50.0, config: PipelineConfig | None = None) -> tuple[Pipeline, Spy]:
+    model, info = Spy(logit), ModelInfo(name="spy", weights_sha256="", device="cpu")
+    pipeline = Pipeline(model, info, config or PipelineConfig())  # type: ignore[arg-type]
+    return pipeline, model
+
+
+def test_a_frame_passes_through_all_stages_and_comes_back_at_its_size() -> None:
+    config = PipelineConfig(input=InputConfig(shortest_edge=64, longest_edge=128))
+    pipeline, model = spying(config=config)
+    instances = pipeline.predict(frame(size=(64, 128)))
+    assert instances.masks.shape == (1, 64, 128)
+    assert instances.boxes_xyxy.tolist() == [[0, 0, 64, 64]]
+    assert instances.scores == pytest.approx([1.0])
+    ((rgb, depth, training, grad_enabled),) = model.seen
+    assert rgb.shape == depth.shape == (1, 3, 64, 128)
+    assert not training
+    assert not grad_enabled
+
+
+def test_nothing_found_is_an_answer() -> None:
+    pipeline, _ = spying(-50.0)
+    instances = pipeline.predict(frame())
+    assert instances.masks.shape == (0, 70, 110)
+
+
+def test_a_network_that_gives_no_numbers_raises() -> None:
+    pipeline, _ = spying(math.nan)
+    with pytest.raises(NonFiniteOutputError, match="check the weights file"):
+        pipeline.predict(frame())
+
+
+def test_every_stage_is_timed() -> None:
+    pipeline, _ = spying()
+    instances, timings = pipeline.predict_timed(frame())
+    assert_same(instances, pipeline.predict(frame()))
+    for stage in ("preprocess_ms", "inference_ms", "postprocess_ms"):
+        assert getattr(timings, stage) >= 0.0
+
+
+def test_random_weights_are_the_same_every_time(random_pipeline: Pipeline) -> None:
+    torch.manual_seed(99)  # whatever went before
+    again = Pipeline.from_weights(None, config=SMALL)
+    ours, theirs = random_pipeline.predict(frame()), again.predict(frame())
+    assert len(ours) > 0
+    assert_same(ours, theirs)
+
+
+def test_random_weights_do_not_disturb_the_generator_of_others() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    Pipeline.from_weights(None, model=ModelConfig(num_transformer_layers=0))
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_prediction_is_repeatable_and_frames_do_not_influence_each_other(
+    random_pipeline: Pipeline,
+) -> None:
+    first = random_pipeline.predict(frame(0))
+    other = random_pipeline.predict(frame(1, size=(120, 80)))
+    assert other.masks.shape[1:] == (120, 80)
+    assert_same(random_pipeline.predict(frame(0)), first)
+
+
+def test_the_frame_is_not_changed(random_pipeline: Pipeline) -> None:
+    given = frame()
+    assert given.depth_m is not None
+    rgb, depth_m = given.rgb.copy(), given.depth_m.copy()
+    random_pipeline.predict(given)
+    np.testing.assert_array_equal(given.rgb, rgb)
+    np.testing.assert_array_equal(given.depth_m, depth_m)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (64, 96), (97, 33)])
+def test_any_size_of_image_is_answered(random_pipeline: Pipeline, size: tuple[int, int]) -> None:
+    instances = random_pipeline.predict(frame(size=size))
+    assert instances.masks.shape == (len(instances), *size)
+
+
+def test_a_frame_without_any_depth_reading_is_answered(random_pipeline: Pipeline) -> None:
+    blind = RgbdFrame(rgb=frame().rgb, depth_m=np.full((70, 110), np.nan, np.float32))
+    assert np.isfinite(random_pipeline.predict(blind).scores).all()
+
+
+def test_default_settings_work_with_random_weights(random_pipeline: Pipeline) -> None:
+    # A front end is first tried without weights; then nothing may score above the threshold.
+    model, info = random_pipeline._model, random_pipeline.model_info
+    pipeline = Pipeline(model, info, PipelineConfig(input=SMALL.input))
+    assert pipeline.predict(frame()).masks.shape[1:] == (70, 110)
+
+
+def test_random_weights_are_reported_as_such(random_pipeline: Pipeline) -> None:
+    info = random_pipeline.model_info
+    assert info.has_random_weights
+    assert info == ModelInfo(name="calibnet_r50", weights_sha256="", device="cpu", precision="fp32")
+    assert info.model_id == "calibnet_r50-random"
+
+
+def test_a_file_brings_its_model_its_hash_and_its_numbers(tmp_path: Path) -> None:
+    model, path = build_model("calibnet_swin_t", seed=3), tmp_path / "w.safetensors"
+    save_weights(model, path, model_name="calibnet_swin_t")
+
+    pipeline = Pipeline.from_weights(path, config=SMALL)
+
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert pipeline.model_info == ModelInfo(
+        name="calibnet_swin_t", weights_sha256=sha256, device="cpu"
+    )
+    assert pipeline.model_info.model_id == f"calibnet_swin_t-{sha256[:8]}"
+    assert not pipeline.model_info.has_random_weights
+    before = Pipeline(model, pipeline.model_info, SMALL)
+    assert_same(pipeline.predict(frame()), before.predict(frame()))
+
+
+def test_a_model_of_ones_own_comes_back_with_its_configuration(tmp_path: Path) -> None:
+    own, path = ModelConfig(num_kernels=7, num_transformer_layers=1), tmp_path / "own.safetensors"
+    config = PipelineConfig(model=own, input=SMALL.input, inference=SMALL.inference)
+    pipeline = Pipeline.from_weights(None, config=config)
+    assert pipeline.model_info.name == "calibnet_resnet50"
+    save_weights(pipeline._model, path, model_name=pipeline.model_info.name)
+
+    again = Pipeline.from_weights(path, config=config)
+
+    assert again.model_info.name == "calibnet_resnet50"
+    assert_same(again.predict(frame()), pipeline.predict(frame()))
+
+
+def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(build_model("calibnet_swin_t"), path, model_name="calibnet_swin_t")
+    with pytest.raises(WeightsError, match="they fit calibnet_swin_t: build that model"):
+        Pipeline.from_weights(path, model="calibnet_r50")
+
+
+@pytest.mark.parametrize("name", ["missing.pth", "missing.safetensors"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
+        Pipeline.from_weights(path, model=ModelConfig(num_transformer_layers=0))
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="unknown model 'yolo'; use one of \\['calibnet_p2t_large'"
+    ):
+        Pipeline.from_weights(None, model="yolo")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "device 'gpu' is unknown; use cpu, cuda or cuda:N"),
+        ("", "device '' is unknown; use cpu, cuda or cuda:N"),
+        ("cuda:x", "device 'cuda:x' is unknown"),
+        ("mps", "device 'mps' is not supported; use cpu, cuda or cuda:N"),
+        ("meta", "device 'meta' is not supported"),
+    ],
+)
+def test_an_impossible_device_is_refused(device: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Pipeline.from_weights(None, device=device)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
+def test_cuda_without_a_gpu_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = f"device '{device}' was asked for but no CUDA GPU can be used here; use cpu"
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.from_weights(None, device=device)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(
+        ConfigError, match="device 'cuda:2' does not exist; this machine has 2 GPUs"
+    ):
+        Pipeline.from_weights(None, device="cuda:2")
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_processor_does(random_pipeline: Pipeline) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    pipeline = Pipeline.from_weights(None, device="cuda", config=SMALL)
+    assert pipeline.model_info.device == "cuda:0"
+    ours, theirs = pipeline.predict(frame()), random_pipeline.predict(frame())
+    np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+    assert (ours.masks != theirs.masks).mean() <= 1e-4

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calibnet_core.config import InferenceConfig
+from calibnet_core.models.calibnet import RawPrediction
+from calibnet_core.postprocess import (
+    NonFiniteOutputError,
+    candidate_confidence,
+    enlarge,
+    mask_quality,
+    select_instances,
+)
+from calibnet_core.structures import Instances
+
+EVERYTHING = {"score_threshold": 0.0, "min_area": 0}
+
+
+def prediction(
+    score_logits: list[float], mask_logits: Tensor, objectness_logits: list[float] | None = None
+) -> RawPrediction:
+    """One image; objectness is as good as certain unless given."""
+    count = len(score_logits)
+    return RawPrediction(
+        score_logits=torch.tensor([score_logits]),
+        objectness_logits=torch.tensor([objectness_logits or [50.0] * count]),
+        kernels=torch.zeros(1, count, 256),
+        mask_logits=mask_logits.expand(1, count, -1, -1),
+    )
+
+
+def select(raw: RawPrediction, **settings: Any) -> Instances:
+    """Instances at the size of the network's input, all of it image."""
+    size = (4 * raw.mask_logits.shape[2], 4 * raw.mask_logits.shape[3])
+    config = InferenceConfig(**settings)
+    return select_instances(raw, network_size=size, image_size=size, config=config)
+
+
+def flat_masks(*logits: float) -> Tensor:
+    """Masks of 8x8 cells, each of one logit everywhere."""
+    return torch.tensor(logits).view(1, -1, 1, 1).expand(1, -1, 8, 8)
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1.0 - probability))
+
+
+def test_a_case_worked_by_hand() -> None:
+    # Left half foreground: at half resolution 8x16 cells of the 16x16, in the image 16x32 pixels.
+    logits = torch.full((1, 1, 8, 8), -8.0)
+    logits[..., :4] = 8.0
+    raw = prediction([logit(0.81)], logits, [logit(0.64)])
+
+    instances = select(raw, score_threshold=0.5, mask_threshold=0.5)
+
+    confidence = math.sqrt(0.81 * 0.64)
+    # Upsampling puts logits 8, ..., 8, 4 on the eight columns inside: sigmoid(8) and sigmoid(4).
+    quality = (7 / (1 + math.exp(-8)) + 1 / (1 + math.exp(-4))) / 8
+    assert instances.scores == pytest.approx([confidence * quality], rel=1e-5)
+    assert instances.mask_quality == pytest.approx([quality], rel=1e-5)
+    assert instances.masks.shape == (1, 32, 32)
+    expected = np.zeros((32, 32), bool)
+    expected[:, :16] = True
+    np.testing.assert_array_equal(instances.masks[0], expected)
+    assert instances.boxes_xyxy.tolist() == [[0, 0, 16, 32]]
+    assert instances.kernel_indices.tolist() == [0]
+
+
+def test_nothing_above_the_threshold_gives_no_instance_of_the_right_size() -> None:
+    raw = prediction([-20.0, -20.0], flat_masks(5.0, 5.0))
+    instances = select_instances(
+        raw, network_size=(30, 32), image_size=(21, 17), config=InferenceConfig()
+    )
+    assert len(instances) == 0
+    assert (instances.masks.shape, instances.masks.dtype) == ((0, 21, 17), np.bool_)
+    assert instances.scores.dtype == np.float32
+    assert instances.boxes_xyxy.shape == (0, 4)
+    assert instances.mask_quality.shape == (0,)
+    assert (instances.kernel_indices.shape, instances.kernel_indices.dtype) == ((0,), np.int64)
+
+
+def test_no_instance_is_left_after_mask_quality_or_area() -> None:
+    raw = prediction([5.0], flat_masks(-5.0))
+    assert select(raw, score_threshold=0.5).masks.shape == (0, 32, 32)
+    raw = prediction([5.0], flat_masks(5.0))
+    assert select(raw, min_area=32 * 32 + 1).masks.shape == (0, 32, 32)
+
+
+def test_both_thresholds_are_strict() -> None:
+    # sigmoid(0) is exactly 0.5, and the square root of 0.25 too.
+    raw = prediction([0.0], flat_masks(50.0), [0.0])
+    assert len(select(raw, score_threshold=0.5, rescore_before_threshold=False)) == 0
+    assert len(select(raw, score_threshold=0.4999, rescore_before_threshold=False)) == 1
+    raw = prediction([50.0], flat_masks(0.0))
+    unsure = select(raw, mask_threshold=0.5, **EVERYTHING, rescore_before_threshold=False)
+    assert not unsure.masks.any()
+    assert unsure.scores.tolist() == [0.0]
+    assert select(raw, mask_threshold=0.4999, **EVERYTHING).masks.all()
+
+
+def test_the_threshold_looks_at_the_score_after_or_before_mask_quality() -> None:
+    raw = prediction([50.0], flat_masks(logit(0.6)))
+    assert len(select(raw, score_threshold=0.7)) == 0
+    published = select(raw, score_threshold=0.7, rescore_before_threshold=False)
+    assert published.scores == pytest.approx([0.6], rel=1e-5)
+
+
+def test_the_best_come_first_or_kernels_keep_their_order() -> None:
+    raw = prediction([logit(p) for p in (0.5, 0.9, 0.7, 0.9)], flat_masks(50.0))
+    best_first = select(raw, **EVERYTHING)
+    assert best_first.kernel_indices.tolist() == [1, 3, 2, 0]  # of equals the first kernel leads
+    in_order = select(raw, **EVERYTHING, sort_by_score=False)
+    assert in_order.kernel_indices.tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(in_order.scores[best_first.kernel_indices], best_first.scores)
+
+
+@pytest.mark.parametrize(("sort_by_score", "kernels"), [(True, [1, 3, 2]), (False, [1, 2, 3])])
+def test_only_the_best_are_kept_in_either_order(sort_by_score: bool, kernels: list[int]) -> None:
+    raw = prediction([logit(p) for p in (0.5, 0.9, 0.6, 0.8)], flat_masks(50.0))
+    instances = select(raw, **EVERYTHING, max_instances=3, sort_by_score=sort_by_score)
+    assert instances.kernel_indices.tolist() == kernels
+
+
+def test_masks_below_the_least_area_are_dropped() -> None:
+    logits = torch.full((1, 3, 8, 8), -50.0)
+    logits[0, 0] = 50.0
+    logits[0, 1, :, :4] = 50.0
+    raw = prediction([3.0, 2.0, 1.0], logits)
+    sizes = {
+        area: len(select(raw, score_threshold=0.0, rescore_before_threshold=False, min_area=area))
+        for area in (0, 1, 512, 513, 1024, 1025)
+    }
+    assert sizes == {0: 3, 1: 2, 512: 2, 513: 1, 1024: 1, 1025: 0}
+
+
+def test_a_mask_too_small_takes_no_place_from_a_larger_one() -> None:
+    logits = torch.full((1, 2, 8, 8), -50.0)
+    logits[0, 0, 0, 0] = 50.0
+    logits[0, 1] = 50.0
+    instances = select(prediction([9.0, 1.0], logits), max_instances=1, min_area=200)
+    assert instances.kernel_indices.tolist() == [1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["score_logits", "objectness_logits", "mask_logits"])
+@pytest.mark.parametrize("threshold", [0.0, 0.9])
+def test_a_prediction_that_is_no_number_raises(name: str, bad: float, threshold: float) -> None:
+    raw = prediction([0.0, 0.0], flat_masks(1.0, 1.0).clone())
+    getattr(raw, name)[0, 1] = bad
+    with pytest.raises(
+        NonFiniteOutputError, match=r"holds NaN or infinity; check the weights file .* try fp32"
+    ):
+        select(raw, score_threshold=threshold)
+
+
+def test_more_than_one_image_is_refused() -> None:
+    raw = prediction([0.0], flat_masks(1.0))
+    two = RawPrediction(*(torch.cat((t, t)) for t in list(vars(raw).values())[:4]))
+    with pytest.raises(ValueError, match="the batch holds 2 images; pass one at a time"):
+        select(two)
+
+
+def test_quality_is_the_mean_of_what_is_inside() -> None:
+    maps = torch.tensor([[[0.2, 0.6], [0.8, 0.5]], [[0.1, 0.2], [0.3, 0.4]]])
+    assert mask_quality(maps, 0.5).tolist() == pytest.approx([0.7, 0.0], abs=1e-6)
+
+
+@given(seed=st.integers(0, 2**31), threshold=st.floats(0.05, 0.95), count=st.integers(0, 3))
+def test_quality_lies_above_the_threshold_or_is_zero(
+    seed: int, threshold: float, count: int
+) -> None:
+    maps = torch.rand(count, 5, 7, generator=torch.Generator().manual_seed(seed))
+    quality = mask_quality(maps, threshold)
+    assert quality.shape == (count,)
+    inside = (maps > threshold).flatten(1).any(1)
+    assert (quality[~inside] == 0).all()
+    assert (quality[inside] > threshold - 1e-5).all()
+    assert (quality <= 1.0).all()
+
+
+def test_confidence_is_the_geometric_mean() -> None:
+    raw = prediction([logit(0.9), 0.0], flat_masks(0.0), [logit(0.4), -100.0])
+    assert candidate_confidence(raw)[0].tolist() == pytest.approx([0.6, 0.0], abs=1e-6)
+
+
+def bilinear(image: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Resize (h, w) between pixel centres, the border repeated; rows first, then columns."""
+    for _ in range(2):
+        length, new = image.shape[0], size[0]
+        position = np.clip((np.arange(new) + 0.5) * length / new - 0.5, 0.0, length - 1.0)
+        lower = np.floor(position).astype(int)
+        upper = np.minimum(lower + 1, length - 1)
+        share = (position - lower)[:, None]
+        image = ((1.0 - share) * image[lower] + share * image[upper]).T
+        size = size[::-1]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("padded", "network", "image"),
+    [((32, 64), (30, 50), (47, 91)), ((64, 32), (64, 32), (20, 9)), ((32, 32), (1, 32), (3, 7))],
+)
+def test_masks_are_enlarged_to_the_padded_size_cropped_and_resized(
+    padded: tuple[int, int], network: tuple[int, int], image: tuple[int, int]
+) -> None:
+    maps = torch.rand(1, 2, padded[0] // 2, padded[1] // 2, dtype=torch.float64)
+    enlarged = enlarge(maps, padded, network, image)
+    assert enlarged.shape == (1, 2, *image)
+    for index in range(2):
+        inside = bilinear(maps[0, index].numpy(), padded)[: network[0], : network[1]]
+        np.testing.assert_allclose(enlarged[0, index].numpy(), bilinear(inside, image), atol=1e-12)
+
+
+def test_no_map_stays_no_map() -> None:
+    assert enlarge(torch.zeros(1, 0, 4, 4), (8, 8), (8, 8), (5, 6)).shape == (1, 0, 5, 6)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    score_threshold=st.floats(0.005, 1.0),
+    max_instances=st.integers(1, 8),
+    min_area=st.integers(0, 300),
+)
+def test_stricter_settings_drop_instances_but_change_none(
+    seed: int, score_threshold: float, max_instances: int, min_area: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    raw = prediction(
+        (3.0 * torch.randn(8, generator=generator)).tolist(),
+        4.0 * torch.randn(1, 8, 4, 4, generator=generator),
+        torch.randn(8, generator=generator).tolist(),
+    )
+
+    def answers(config: InferenceConfig) -> dict[int, tuple[NDArray[np.bool_], float]]:
+        instances = select_instances(raw, network_size=(15, 14), image_size=(23, 21), config=config)
+        rows = zip(instances.kernel_indices, instances.masks, instances.scores, strict=True)
+        return {int(kernel): (mask, float(score)) for kernel, mask, score in rows}
+
+    strict = InferenceConfig(
+        score_threshold=score_threshold,
+        mask_threshold=0.45,
+        max_instances=max_instances,
+        min_area=min_area,
+    )
+    published, kept = answers(InferenceConfig.published()), answers(strict)
+    # The last digit of a score depends on how many are computed together.
+    assume(all(abs(score - score_threshold) > 1e-5 for _, score in published.values()))
+    for kernel, (mask, score) in kept.items():
+        np.testing.assert_array_equal(mask, published[kernel][0])
+        assert score == pytest.approx(published[kernel][1], rel=1e-5)
+    passing = {
+        kernel
+        for kernel, (mask, score) in published.items()
+        if score > score_threshold and mask.sum() >= min_area
+    }
+    assert kept.keys() <= passing
+    assert len(kept) == min(len(passing), max_instances)
+    scores = [score for _, score in kept.values()]
+    assert scores == sorted(scores, reverse=True)
