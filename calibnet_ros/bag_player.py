@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import (
     ExternalShutdownException,
@@ -52,7 +52,6 @@ class SentFrame:
     """A colour image that was played."""
 
     stamp_ns: int
-    message: BagMessage
 
 
 @dataclass(eq=False)
@@ -62,7 +61,7 @@ class PlayReport:
     Attributes:
         sent: colour images in the order they were played.
         answers: by colour stamp.
-        counters: of the node's diagnostics, after it came to rest.
+        counters: how far those of the node's diagnostics rose, once it came to rest.
     """
 
     sent: list[SentFrame] = field(default_factory=list)
@@ -78,7 +77,7 @@ class PlayReport:
     def drops(self) -> dict[str, int]:
         """Frames that the node let go, by stage and reason."""
         prefixes = ("dropped_color.", "dropped_pairs.")
-        return {key: count for key, count in self.counters.items() if key.startswith(prefixes)}
+        return {key: n for key, n in self.counters.items() if n and key.startswith(prefixes)}
 
     @property
     def num_unaccounted(self) -> int:
@@ -107,10 +106,14 @@ class BagPlayer:
         with_pictures: bool = False,
         context: Context | None = None,
     ) -> None:
-        self.bag, self._node_name, self._with_pictures = bag, node_name, with_pictures
+        self.bag, self._with_pictures = bag, with_pictures
+        self._node_name = "/" + node_name.strip("/")
         self.report = PlayReport()
         self._changed = threading.Condition()
         self._sent_at: dict[int, float] = {}
+        self._counters: dict[str, int] = {}
+        self._counters_before: dict[str, int] = {}
+        self._failure = ""
         self.node = Node("play_bag", context=context)
         types = {"color": Image, "depth": Image, "info": CameraInfo}
         topics = {"color": bag.color_topic, "depth": bag.depth_topic, "info": bag.info_topic}
@@ -149,7 +152,9 @@ class BagPlayer:
             PlayError: the node ended or did not appear in time.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._is_connected():
+        while not (self._is_connected() and self._counters):
+            if self._failure:
+                raise PlayError(f"the perception node {self._node_name} is {self._failure}")
             if not is_alive():
                 raise PlayError(f"the perception node {self._node_name} ended before it was ready")
             if time.monotonic() > deadline:
@@ -158,6 +163,8 @@ class BagPlayer:
                     + _DISCOVERY_HINT
                 )
             time.sleep(0.02)
+        with self._changed:  # the node may have been at work before
+            self._counters_before = dict(self._counters)
 
     def play_in_step(
         self, timeout_s: float, on_answer: Callable[[SentFrame], None] = lambda frame: None
@@ -218,7 +225,7 @@ class BagPlayer:
     def _publish(self, message: BagMessage) -> SentFrame | None:
         frame = None
         if message.kind == "color":
-            frame = SentFrame(message.stamp_ns, message)
+            frame = SentFrame(message.stamp_ns)
             with self._changed:
                 self.report.sent.append(frame)
                 self._sent_at[message.stamp_ns] = time.monotonic()
@@ -228,16 +235,17 @@ class BagPlayer:
     def _come_to_rest(self, timeout_s: float) -> PlayReport:
         """Wait until the node's counters say that nothing is on its way any more."""
         with self._changed:
-            self.report.counters = {}  # only what is counted from now on tells of the end
-        self._wait_until(self._is_at_rest, timeout_s)
+            self._counters = {}  # only what is counted from now on tells of the end
+            self._changed.wait_for(self._is_at_rest, timeout_s)
+            self.report.counters = {key: self._risen(key) for key in self._counters}
         return self.report
 
     def _is_at_rest(self) -> bool:
-        counters = self.report.counters
-        return (
-            counters.get("received_color", 0) >= len(self.report.sent)
-            and counters.get("in_flight", 1) == 0
-        )
+        has_all = self._risen("received_color") >= len(self.report.sent)
+        return has_all and self._counters.get("in_flight") == 0
+
+    def _risen(self, key: str) -> int:
+        return self._counters.get(key, 0) - self._counters_before.get(key, 0)
 
     def _is_answered(self, stamp_ns: int) -> bool:
         answer = self.report.answers.get(stamp_ns)
@@ -289,7 +297,9 @@ class BagPlayer:
         for status in msg.status:
             if status.name == f"{self._node_name}: {CAMERA_STATUS}":
                 with self._changed:
-                    self.report.counters = {
+                    is_broken = status.level == DiagnosticStatus.ERROR and not status.values
+                    self._failure = status.message if is_broken else ""
+                    self._counters = {
                         entry.key: int(entry.value)
                         for entry in status.values
                         if entry.value.isdecimal()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +19,8 @@ from rich.console import Console
 from calibnet_core.config import MODELS
 from calibnet_core.data.analytic_scene import add_sensor_faults, render_sequence
 from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, write_rgbd_bag
-from calibnet_ros.bag_player import PlayError
+from calibnet_core.structures import FrameError
+from calibnet_ros.bag_player import PlayError, PlayReport
 from calibnet_ros.play_bag import add_play_arguments, play
 from calibnet_ros.share import share_path
 
@@ -48,38 +49,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_environment()
     try:
         output = prepare_output(arguments.output)
-        path = arguments.bag
-        if path is None:
-            path = output / "recording"
-            with console.status("rendering a scene"):
-                render_recording(path, num_frames=arguments.frames, seed=arguments.seed)
-        bag = open_rgbd_bag(
-            path,
-            color_topic=arguments.color_topic,
-            depth_topic=arguments.depth_topic,
-            info_topic=arguments.info_topic,
-        )
-        if not arguments.weights:
-            console.print("[yellow]No weights given: they are random, so the masks mean nothing.")
-        rclpy.init()
-        try:
-            with running_node(bag, arguments, output / "node.log") as node:
-                report = play(
-                    bag,
-                    rate=arguments.rate,
-                    output=output,
-                    timeout_s=_NODE_TIMEOUT_S,
-                    is_alive=lambda: node.poll() is None,
-                    console=console,
-                )
-        finally:
-            rclpy.try_shutdown()
-    except (BagError, PlayError, OSError) as error:
+        with tempfile.TemporaryDirectory() as workshop:
+            path = arguments.bag
+            if path is None:
+                path = Path(workshop) / "rendered_table"
+                with console.status("rendering a scene"):
+                    render_recording(path, num_frames=arguments.frames, seed=arguments.seed)
+            bag = open_rgbd_bag(
+                path,
+                color_topic=arguments.color_topic,
+                depth_topic=arguments.depth_topic,
+                info_topic=arguments.info_topic,
+            )
+            report = play_through_node(bag, arguments, output, console)
+    except (BagError, FrameError, PlayError, OSError) as error:
         Console(stderr=True).print(f"[red]demo:[/red] {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0 if report.num_unaccounted == 0 else 1
+
+
+def play_through_node(
+    bag: RgbdBag, arguments: argparse.Namespace, output: Path, console: Console
+) -> PlayReport:
+    """Start a node for the recording, play it, save the pictures and print the table.
+
+    Raises:
+        PlayError: the node could not start.
+        BagError: the recording is damaged.
+    """
+    if not arguments.weights:
+        console.print("[yellow]No weights given: they are random, so the masks mean nothing.")
+    rclpy.init()
+    try:
+        with running_node(bag, arguments, output / "node.log") as node:
+            return play(
+                bag,
+                rate=arguments.rate,
+                output=output,
+                timeout_s=_NODE_TIMEOUT_S,
+                is_alive=lambda: node.poll() is None,
+                console=console,
+            )
+    finally:
+        rclpy.try_shutdown()
 
 
 def set_environment() -> None:
@@ -101,7 +115,6 @@ def prepare_output(folder: Path) -> Path:
     for pattern in ("overlay_*.png", "label_image_*.png", "contact_sheet.png"):
         for path in folder.glob(pattern):
             path.unlink()
-    shutil.rmtree(folder / "recording", ignore_errors=True)
     return folder
 
 
@@ -129,7 +142,7 @@ def running_node(
     """Run the perception node on a recording's topics in a process of its own; end it after.
 
     Raises:
-        PlayError: from the body, with the end of the node's log where the node died.
+        PlayError: from the body, with the end of the node's log.
     """
     parameters = {
         "model.name": arguments.model,
@@ -155,8 +168,6 @@ def running_node(
     try:
         yield node
     except PlayError as error:
-        if node.poll() is None:
-            raise
         ending = "\n".join(log_path.read_text(errors="replace").splitlines()[-5:])
         raise PlayError(f"{error}; its log {log_path} ends with:\n{ending}") from error
     finally:

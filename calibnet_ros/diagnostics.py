@@ -93,6 +93,9 @@ def _camera_status(health: Health) -> DiagnosticStatus:
     if counts is None:
         status.level = DiagnosticStatus.STALE
         status.message = f"{health.lifecycle_state}: no input is read; activate the node"
+        if health.lifecycle_state == "unconfigured" and health.last_error:
+            status.level = DiagnosticStatus.ERROR
+            status.message = f"unconfigured: {health.last_error}"
         return status
     status.level, status.message = _verdict(health, counts)
     values = {

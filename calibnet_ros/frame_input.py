@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, Image
@@ -94,11 +93,9 @@ class FrameInput:
         else:
             self._pairs.registerCallback(self._on_pair)
 
-        options: dict[str, Any] = {"qos_profile": qos.INPUT}
-        options["qos_overriding_options"] = qos.overridable()
-        self.color = Subscriber(node, Image, "color/image", **options)
-        self.depth = Subscriber(node, Image, "depth/image", **options)
-        self.info = Subscriber(node, CameraInfo, "color/camera_info", **options)
+        self.color = self._subscribe(Image, "color/image")
+        self.depth = self._subscribe(Image, "depth/image")
+        self.info = self._subscribe(CameraInfo, "color/camera_info")
         self.color.registerCallback(self._on_color)
         self.depth.registerCallback(self._on_depth)
         self.info.registerCallback(self._on_info)
@@ -138,6 +135,15 @@ class FrameInput:
             counts = self._ledger.snapshot(waiting_color=0, in_flight=in_flight)
             waiting = counts.received_color - counts.paired - sum(counts.dropped_color.values())
             return self._ledger.snapshot(waiting_color=waiting, in_flight=in_flight)
+
+    def _subscribe(self, msg_type: type, topic: str) -> Subscriber:
+        return Subscriber(
+            self._node,
+            msg_type,
+            topic,
+            qos_profile=qos.own(qos.INPUT),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _on_color(self, msg: Image) -> None:
         with self._ledger.atomically():

@@ -40,7 +40,8 @@ def load_pipeline(values: Values) -> SegmentationPipeline:
     device = str(values["model.device"])
     if device == "auto":
         device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and values["model.allow_cpu_fallback"] and not torch.cuda.is_available():
+    wants_gpu = device.partition(":")[0] == "cuda"
+    if wants_gpu and values["model.allow_cpu_fallback"] and not torch.cuda.is_available():
         device = "cpu"
     return Pipeline.from_weights(
         path or None,

@@ -38,13 +38,13 @@ class Outputs:
         options = {"qos_overriding_options": qos.overridable()}
         make = node.create_lifecycle_publisher
         self._instances = make(
-            calibnet_msgs.InstanceMaskArray, "~/instances", qos.RESULT, **options
+            calibnet_msgs.InstanceMaskArray, "~/instances", qos.own(qos.RESULT), **options
         )
-        self._label_image = make(Image, "~/label_image", qos.PICTURE, **options)
-        self._overlay = make(Image, "~/overlay", qos.PICTURE, **options)
+        self._label_image = make(Image, "~/label_image", qos.own(qos.PICTURE), **options)
+        self._overlay = make(Image, "~/overlay", qos.own(qos.PICTURE), **options)
         # No lifecycle publisher: it speaks already while the node is inactive.
         self._model_info = node.create_publisher(
-            calibnet_msgs.ModelInfo, "~/model_info", qos.LATCHED, **options
+            calibnet_msgs.ModelInfo, "~/model_info", qos.own(qos.LATCHED), **options
         )
         self._sequence = 0
         self._overlay_at = -math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -17,7 +17,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
+from calibnet_core.config import MODELS, PipelineConfig, load_config
 from calibnet_core.perception.mask_codec import MaskEncoding
 from calibnet_core.perception.pairing import PairerConfig
 
@@ -243,6 +243,16 @@ def read_parameters(node: Node) -> Values:
     return {row.name: node.get_parameter(row.name).value for row in SCHEMA}
 
 
+def dynamic_values(node: Node, names: Iterable[str]) -> dict[str, Value]:
+    """The present values of those of `names` that may change while the node is active."""
+    wanted = set(names)
+    return {
+        row.name: node.get_parameter(row.name).value
+        for row in SCHEMA
+        if row.name in wanted and row.change is Change.DYNAMIC
+    }
+
+
 def check_values(values: Values) -> str | None:
     """Why these values, new or taken together, cannot be used; None if they can."""
     for row in SCHEMA:
@@ -273,7 +283,8 @@ def pipeline_config(values: Values) -> PipelineConfig:
 
 def with_dynamic_values(config: PipelineConfig, values: Values) -> PipelineConfig:
     """`config` with the detection.* and depth.* parameters, which may change while active."""
-    inference = InferenceConfig(
+    inference = replace(
+        config.inference,
         score_threshold=float(values["detection.score_threshold"]),
         mask_threshold=float(values["detection.mask_threshold"]),
         max_instances=int(values["detection.max_instances"]),

@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from calibnet_core.checkpoint import WeightsError
@@ -37,15 +39,18 @@ from calibnet_core.perception.image_codec import ImageFormatError
 from calibnet_core.perception.mailbox import LatestSlot
 from calibnet_core.postprocess import NonFiniteOutputError
 from calibnet_core.structures import RgbdFrame
+from calibnet_ros.arguments import split_arguments
 from calibnet_ros.camera_presets import PRESETS, remappings
 from calibnet_ros.diagnostics import Health, SilenceWatch, diagnostics_msg
 from calibnet_ros.frame_input import FrameInput, FramePair, InputError
+from calibnet_ros.lifecycle import SturdyLifecycleNode
 from calibnet_ros.loading import SegmentationPipeline, load_pipeline
 from calibnet_ros.outputs import Outputs
 from calibnet_ros.parameters import (
     Values,
     check_values,
     declare_parameters,
+    dynamic_values,
     markdown_table,
     mask_encoding,
     read_parameters,
@@ -75,7 +80,7 @@ class Activation:
     latency: LatencyWindow = field(default_factory=LatencyWindow)
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(SturdyLifecycleNode):
     """Adapter between ROS and the pipeline; holds no numerics.
 
     Args:
@@ -100,6 +105,7 @@ class PerceptionNode(LifecycleNode):
         self._values = read_parameters(self)
         self._failures = 0
         self._must_stop = False
+        self._inference = threading.Lock()
         self._counts_before: LedgerSnapshot | None = None
         self._state_label = "unconfigured"
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -249,7 +255,10 @@ class PerceptionNode(LifecycleNode):
             self._count_failure(f"dropped a pair ({reason.value}): {error}")
         except Exception as error:  # one bad frame must not end the worker
             reason = DropReason.INFERENCE_ERROR
-            self._count_failure(f"inference failed: {type(error).__name__}: {error}")
+            if self.context.ok():
+                self._count_failure(f"inference failed: {type(error).__name__}: {error}")
+            else:  # interrupted: there is nobody left to publish to
+                reason = DropReason.SHUTDOWN
         with activation.ledger.atomically():
             if reason is None:
                 activation.ledger.published()
@@ -274,7 +283,8 @@ class PerceptionNode(LifecycleNode):
             unit=values["depth.unit"],  # type: ignore[arg-type]
             camera_info=pair.camera_info,
         )
-        instances, timings = pipeline.predict_timed(frame)
+        with self._inference:  # a worker that an earlier activation left behind may be at it
+            instances, timings = pipeline.predict_timed(frame)
         if self._activation is not activation:  # deactivated meanwhile
             return DropReason.SHUTDOWN
         outputs.publish(
@@ -306,10 +316,14 @@ class PerceptionNode(LifecycleNode):
     # --- parameters and diagnostics -------------------------------------------------------------
 
     def _on_parameters_set(self, parameters: Sequence[Parameter]) -> None:
-        self._values = read_parameters(self)
+        changed = dynamic_values(self, [entry.name for entry in parameters])
+        if not changed:
+            return
+        self._values = {**self._values, **changed}
         if self._pipeline is not None:
-            self._pipeline.config = with_dynamic_values(self._pipeline.config, self._values)
-            if self._outputs is not None:
+            before = self._pipeline.config
+            self._pipeline.config = with_dynamic_values(before, self._values)
+            if self._outputs is not None and self._pipeline.config != before:
                 self._outputs.publish_model_info(self._pipeline.model_info, self._pipeline.config)
         if self._activation is not None:
             self._activation.source.reconfigure(self._values)
@@ -351,7 +365,8 @@ def main(
     parser.add_argument("--camera", choices=tuple(PRESETS), help="topics of a camera driver")
     parser.add_argument("--camera-namespace", default="", help="put in front of these topics")
     parser.add_argument("--parameters", action="store_true", help="print the parameters and end")
-    arguments, ros_arguments = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    own_arguments, ros_arguments = split_arguments(argv)
+    arguments = parser.parse_args(own_arguments)
     if arguments.parameters:
         print(markdown_table())
         return 0
@@ -372,6 +387,10 @@ def main(
             executor.spin()
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except rclpy_implementation.RCLError:
+            # An interruption in the middle of a callback that uses the graph ends here too.
+            if rclpy.ok():
+                raise
         finally:
             # A second signal, from a launch file that passes on what the terminal already sent,
             # must not break the clean-up.

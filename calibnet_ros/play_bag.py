@@ -11,6 +11,7 @@ import rclpy
 from rich.console import Console
 
 from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag
+from calibnet_ros.arguments import split_arguments
 from calibnet_ros.bag_player import BagPlayer, PlayError, PlayReport, SentFrame
 from calibnet_ros.gallery import frame_index, save_answer, save_contact_sheet, summary_table
 
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder for overlays and a contact sheet")
     parser.add_argument("--node", default="/calibnet", help="name of the perception node")
     parser.add_argument("--timeout", type=float, default=_FIRST_ANSWER_TIMEOUT_S, help="seconds")
-    arguments, ros_arguments = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    own_arguments, ros_arguments = split_arguments(argv)
+    arguments = parser.parse_args(own_arguments)
     errors = Console(stderr=True)
     try:
         bag = open_rgbd_bag(

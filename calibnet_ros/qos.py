@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -24,6 +26,11 @@ RESULT = _profile(5, reliable=True)
 PICTURE = _profile(1, reliable=False)
 # Sent once; whoever comes later must still get it.
 LATCHED = _profile(1, reliable=True, latched=True)
+
+
+def own(profile: QoSProfile) -> QoSProfile:
+    """A copy for one endpoint: rclpy writes a topic's overrides into the profile it is given."""
+    return copy.copy(profile)
 
 
 def overridable() -> QoSOverridingOptions:

@@ -100,7 +100,10 @@ def test_both_thresholds_are_strict() -> None:
     raw = prediction([0.0], flat_masks(50.0), [0.0])
     assert len(select(raw, score_threshold=0.5, rescore_before_threshold=False)) == 0
     assert len(select(raw, score_threshold=0.4999, rescore_before_threshold=False)) == 1
+    # Half sure of the mask and certain of the rest, the final score is exactly 0.5.
     raw = prediction([50.0], flat_masks(0.0))
+    assert len(select(raw, mask_threshold=0.4, score_threshold=0.5)) == 0
+    assert len(select(raw, mask_threshold=0.4, score_threshold=0.4999)) == 1
     unsure = select(raw, mask_threshold=0.5, **EVERYTHING, rescore_before_threshold=False)
     assert not unsure.masks.any()
     assert unsure.scores.tolist() == [0.0]

@@ -1,0 +1,97 @@
+"""The accounts of a recording that was played, without a running node."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
+
+import rclpy
+
+from calibnet_core.data.bags import RgbdBag, open_rgbd_bag, write_rgbd_bag
+from calibnet_core.structures import RgbdFrame
+from calibnet_ros import msg as msgs
+from calibnet_ros.bag_player import Answer, BagPlayer, PlayError, PlayReport, SentFrame
+
+pytestmark = pytest.mark.ros
+
+
+def report_of(num_sent, answered, **counters):
+    report = PlayReport(
+        sent=[SentFrame(stamp_ns) for stamp_ns in range(num_sent)], counters=dict(counters)
+    )
+    report.answers = {stamp: Answer(result=msgs.InstanceMaskArray()) for stamp in answered}
+    return report
+
+
+def test_an_empty_report_accounts_for_everything():
+    report = PlayReport()
+    assert (report.num_answered, report.num_unaccounted, report.drops) == (0, 0, {})
+
+
+def test_answers_and_drops_account_for_frames():
+    counters = {
+        "received_color": 5,
+        "dropped_color.no_partner": 1,
+        "dropped_pairs.superseded": 1,
+        "dropped_depth.no_partner": 7,
+    }
+    report = report_of(5, [0, 2], **counters)
+    assert report.num_answered == 2
+    assert report.drops == {"dropped_color.no_partner": 1, "dropped_pairs.superseded": 1}
+    assert report.num_unaccounted == 1
+
+
+def test_answers_to_stamps_that_were_never_sent_count_for_nothing():
+    assert report_of(2, [0, 99]).num_answered == 1
+
+
+def test_a_picture_without_a_result_is_no_answer():
+    report = report_of(1, [])
+    report.answers[0] = Answer(overlay=object())
+    assert report.num_answered == 0
+
+
+@pytest.fixture
+def bag(tmp_path):
+    return RgbdBag(tmp_path, (), "/c", "/d", None, 0)
+
+
+@pytest.fixture
+def player(bag):
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    player = BagPlayer(bag, node_name="/nobody", context=context)
+    yield player
+    player.close()
+    rclpy.shutdown(context=context)
+
+
+def test_waiting_ends_with_an_error_that_names_the_node_and_what_to_check(player):
+    with pytest.raises(PlayError, match=r"/nobody within 0 s.*remap.*ROS_DOMAIN_ID"):
+        player.wait_for_node(0.05)
+
+
+def test_waiting_ends_at_once_when_the_node_has_died(player):
+    with pytest.raises(PlayError, match="/nobody ended before it was ready"):
+        player.wait_for_node(60.0, is_alive=lambda: False)
+
+
+def test_what_is_kept_of_a_sent_frame_is_small(tmp_path):
+    """A minute of a camera is gigabytes."""
+    frame = RgbdFrame(
+        rgb=np.zeros((48, 64, 3), np.uint8), depth_m=np.ones((48, 64), np.float32), stamp_ns=7
+    )
+    write_rgbd_bag(tmp_path / "bag", [frame])
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    player = BagPlayer(open_rgbd_bag(tmp_path / "bag"), node_name="/nobody", context=context)
+    report = player.play_at_rate(1000.0, timeout_s=0.01)
+    player.close()
+    rclpy.shutdown(context=context)
+    assert [frame.stamp_ns for frame in report.sent] == [7]
+    assert len(pickle.dumps(report.sent[0])) < 1000
