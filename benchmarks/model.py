@@ -4,9 +4,8 @@
 
 Both forms run in this process on the same input, in turn; CPU time at one thread is compared pair
 by pair. The plain form is the model as torch lays it out by default with attention by
-`grid_sample`; the default path is what `Pipeline`
-runs: the operator's eager kernel and channels-last convolutions. `operator` isolates the first of
-    the two.
+`grid_sample`; the default path is what `Pipeline` runs: the operator's eager kernel and
+channels-last convolutions. `operator` isolates the first of the two.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         WeightsError: the file is missing, damaged, holds code, or has no state dictionary in it.
     """
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; give the path of a .safetensors or .pth file")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
     try:
@@ -191,6 +193,7 @@ def _is_plain(value: Any) -> bool:
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and not value.is_meta
+        and not value.is_quantized
         and not value.is_complex()
     )
 

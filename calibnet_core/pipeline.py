@@ -60,6 +60,10 @@ class Pipeline:
         self.config = config
         self.model_info = info
         self._device = torch.device(info.device)
+        if self._device.type == "cuda":
+            # fp32 means fp32: TF32 moves masks beyond the limits of the published figures.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         # Channels-last is what the convolution libraries work in; results are the same.
         self._model = model.to(self._device).to(memory_format=torch.channels_last).eval()
 

@@ -11,6 +11,8 @@ from calibnet_core.config import InferenceConfig
 from calibnet_core.models.calibnet.model import RawPrediction
 from calibnet_core.structures import Instances
 
+_ENLARGED_AT_A_TIME = 8
+
 
 class NonFiniteOutputError(RuntimeError):
     """The network produced NaN or infinity; no mask may be made from that."""
@@ -61,10 +63,13 @@ def select_instances(
 
     padded_size = (raw.mask_logits.shape[2] * 4, raw.mask_logits.shape[3] * 4)
     kept, kept_masks = ranking[:0], np.zeros((0, *image_size), np.bool_)
-    # Only as many masks as may be kept are enlarged: one round, unless some are too small.
+    # Only as many masks as may be kept are enlarged, a few at a time: fifty at the size of a large
+    # image would take gigabytes.
     while len(ranking) and len(kept) < config.max_instances:
         batch, ranking = ranking.split_with_sizes(
-            _first_and_rest(config.max_instances - len(kept), len(ranking))
+            _first_and_rest(
+                min(config.max_instances - len(kept), _ENLARGED_AT_A_TIME), len(ranking)
+            )
         )
         enlarged = enlarge(probabilities[:, batch], padded_size, network_size, image_size)[0]
         masks = enlarged > config.mask_threshold

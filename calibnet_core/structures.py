@@ -1,12 +1,10 @@
 """The typed values that parts of the system hand to each other.
 
 Arrays are numpy and live on the host: they come from a camera, a file or a bag and go to a message
-    or a
-file. Tensors stay inside `models`, `preprocessing` and `postprocess`.
+or a file. Tensors stay inside `models`, `preprocessing` and `postprocess`.
 
 Conventions: sizes are (height, width), points (x, y), boxes (x_min, y_min, x_max, y_max) in pixels
-    with
-pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; lengths are metres.
+with pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; lengths are metres.
 """
 
 from __future__ import annotations
@@ -63,8 +61,8 @@ class RgbdFrame:
     """One colour image with the depth registered to it.
 
     Depth comes in one of two forms: `depth_m`, measured, or `depth_map`, the 8-bit picture of depth
-        that
-    RGB-D saliency data sets ship, whose scale is unknown and which reaches the network unchanged.
+    that RGB-D saliency data sets ship, whose scale is unknown and which reaches the network
+    unchanged.
 
     Attributes:
         rgb: (H, W, 3) uint8, red first.
@@ -140,7 +138,8 @@ class Instances:
         scores: (K,) float32 in [0, 1].
         boxes_xyxy: (K, 4) float32 pixels, tight around each mask, maxima exclusive; zeros for an
             empty mask.
-        mask_quality: (K,) float32 in [0, 1], mean foreground probability inside the mask.
+        mask_quality: (K,) float32, mean foreground probability inside the mask in [0, 1]; NaN when
+            unknown.
         kernel_indices: (K,) int64, which of the network's kernels made the instance.
     """
 

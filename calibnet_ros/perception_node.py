@@ -178,6 +178,7 @@ class PerceptionNode(SturdyLifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Drop the model and the publishers."""
         self._free()
+        self._reporter.forget()
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:

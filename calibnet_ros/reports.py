@@ -66,6 +66,11 @@ class Reporter:
                 "aligned to colour; switch alignment on in the camera driver"
             )
 
+    def forget(self) -> None:
+        """Begin with a clean slate, after a deliberate clean-up."""
+        with self._lock:
+            self.last_error, self.last_error_at = "", 0.0
+
     def _remember(self, text: str) -> None:
         with self._lock:
             self.last_error, self.last_error_at = text, time.monotonic()

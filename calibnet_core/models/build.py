@@ -26,7 +26,9 @@ def build_model(model: str | ModelConfig = "calibnet_r50", *, seed: int | None =
         ConfigError: the name is unknown.
     """
     config = model_config(model)
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+    # torch.manual_seed also seeds the GPUs, where any are in use.
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus, enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         network = _build(config).eval()

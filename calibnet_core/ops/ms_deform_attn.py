@@ -4,9 +4,8 @@ Every query looks at a few points of every feature level, reads the value map th
 outside) and adds the readings with its attention weights (Zhu et al., Deformable DETR, equation 3).
 
 Three things live here: the operator's schema with its fake kernel and gradient formula, the eager
-    kernel
-behind it that needs no compiler, and `ms_deform_attn_reference`, the plain definition that tests
-trust.
+kernel behind it that needs no compiler, and `ms_deform_attn_reference`, the plain definition that
+tests trust.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def ms_deform_attn_reference(
     """The definition, level by level with `grid_sample`; called like `ms_deform_attn`.
 
     Slow and memory hungry, differentiable, exact in float64: the oracle for every other
-        implementation.
+    implementation.
     """
     batch, _, heads, channels = value.shape
     queries, points = locations.shape[1], locations.shape[4]
@@ -126,10 +125,10 @@ def _check(value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights:
         )
 
 
-# --- the eager kernel: one embedding_bag over a table of all tokens and heads
-# --------------------------------- A bag is one (batch, query, head) and holds 4 corners x K
-# readings, K = levels * P. All index arithmetic runs on (bags, K) arrays whose last axis is
-# contiguous; it would otherwise cost several times the gathering itself.
+# --- the eager kernel ---------------------------------------------------------------------------
+# One embedding_bag over a table of all tokens and heads. A bag is one (batch, query, head) and
+# holds 4 corners x K readings, K = levels * P. All index arithmetic runs on (bags, K) arrays whose
+# last axis is contiguous; it would otherwise cost several times the gathering itself.
 
 
 @dataclass
@@ -284,8 +283,7 @@ def _backward(
     )
 
 
-# --- registration
-# -------------------------------------------------------------------------------------------
+# --- registration -------------------------------------------------------------------------------
 
 
 def _fake(value: Tensor, level_shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:

@@ -226,6 +226,15 @@ def test_after_three_failures_the_diagnostics_say_why_the_node_stopped(active):
     assert "told to fail" in status.message
 
 
+def test_an_old_fault_does_not_make_an_error_of_a_deliberate_clean_up(active):
+    active.send_pair(0)  # no stamp: dropped and remembered
+    active.counters_after(lambda now: now["dropped_color.bad_stamp"] > 0)
+    walk(active, "deactivate", "cleanup")
+    status = active.fresh_report()[0]
+    assert status.level == DiagnosticStatus.STALE
+    assert "stamp" not in status.message
+
+
 def test_two_failures_between_successes_do_not_stop_the_node(active):
     before = active.counters()
     failures = itertools.count(before["dropped_pairs.inference_error"] + 1)

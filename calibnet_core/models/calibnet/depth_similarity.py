@@ -10,7 +10,7 @@ class DepthSimilarity(nn.Module):
     """One trust score per image from the agreement of both modalities (paper section III-D).
 
     The network has three of these, none shared: one in the kernel branch and one in each fusion of
-        the mask branch.
+    the mask branch.
     """
 
     def __init__(self, channels: int = 256) -> None:

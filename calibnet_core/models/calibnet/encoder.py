@@ -55,11 +55,11 @@ class ModalityEncoder(nn.Module):
         return EncoderLevels(c2=projected["res2"], t3=t3, t4=t4, t5=t5)
 
 
-def conv_norm_relu(channels: int) -> nn.Sequential:
-    """3x3 convolution to 256 channels without bias, group norm of 32 groups, ReLU."""
+def conv_norm_relu(channels: int, width: int = WIDTH) -> nn.Sequential:
+    """3x3 convolution to `width` channels without bias, group norm of 32 groups, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels, WIDTH, 3, padding=1, bias=False),
-        nn.GroupNorm(32, WIDTH),
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.GroupNorm(32, width),
         nn.ReLU(inplace=True),
     )
 

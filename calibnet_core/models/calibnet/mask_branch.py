@@ -46,8 +46,8 @@ class WeightSharingFusion(nn.Module):
         self.similarity = DepthSimilarity(channels)
         self.rgb_reweight = AffinityReweighting()
         self.depth_reweight = AffinityReweighting()
-        self.depth_conv = conv_norm_relu(channels)
-        self.output_conv = conv_norm_relu(channels)
+        self.depth_conv = conv_norm_relu(channels, channels)
+        self.output_conv = conv_norm_relu(channels, channels)
 
     def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
         """Fuse (B, 256, h, w) maps of both modalities into one of the same shape."""

@@ -13,9 +13,8 @@ def published_position_vector() -> Tensor:
 
     The intended sine encoding normalises coordinates by the size of the unpadded area, which the
     published code takes to be zero. Every location then gets (0 - 0.5) / (0 + 1e-6) * 2 pi on both
-    axes. Trained weights depend on the
-    resulting vector, so it is reproduced to the bit: denominators and arguments in float32, sines
-        in float64.
+    axes. Trained weights depend on the resulting vector, so it is reproduced to the bit:
+    denominators and arguments in float32, sines in float64.
     """
     exponents = torch.arange(64, dtype=torch.float64) / 64.0
     denominators = torch.pow(10000.0, exponents).float()
