@@ -66,7 +66,7 @@ _JOIN_TIMEOUT_S = 1.5
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Activation:
     """What lives from one activation to the next deactivation.
 
@@ -78,6 +78,8 @@ class Activation:
     source: FrameInput
     silence: SilenceWatch
     latency: LatencyWindow = field(default_factory=LatencyWindow)
+    failures: int = 0
+    """Inferences in a row that failed."""
 
 
 class PerceptionNode(SturdyLifecycleNode):
@@ -103,7 +105,6 @@ class PerceptionNode(SturdyLifecycleNode):
         self._worker: Worker[FramePair] | None = None
         self._reporter = Reporter(self.get_logger())
         self._values = read_parameters(self)
-        self._failures = 0
         self._must_stop = False
         self._inference = threading.Lock()
         self._counts_before: LedgerSnapshot | None = None
@@ -141,6 +142,7 @@ class PerceptionNode(SturdyLifecycleNode):
             self.get_logger().warning(
                 "the weights are random, so the masks mean nothing; set model.weights"
             )
+        self._reporter.forget()
         self._state_label = "inactive"
         return _SUCCESS
 
@@ -148,7 +150,7 @@ class PerceptionNode(SturdyLifecycleNode):
         """Start the worker and subscribe."""
         assert self._outputs is not None
         self._outputs.restart()
-        self._failures, self._must_stop = 0, False
+        self._must_stop = False
         self._counts_before = None
         super().on_activate(state)  # switches the publishers on, before anything is published
         ledger, mailbox = FrameLedger(), LatestSlot[FramePair]()
@@ -247,17 +249,19 @@ class PerceptionNode(SturdyLifecycleNode):
         reason: DropReason | None
         try:
             reason = self._process(activation, pair, queue_s)
-            self._failures = 0
+            activation.failures = 0
         except ImageFormatError as error:
             reason = error.reason
             self._reporter.dropped("pair", reason, str(error))
         except NonFiniteOutputError as error:
             reason = DropReason.NOT_FINITE
-            self._count_failure(f"dropped a pair ({reason.value}): {error}")
+            self._count_failure(activation, f"dropped a pair ({reason.value}): {error}")
         except Exception as error:  # one bad frame must not end the worker
             reason = DropReason.INFERENCE_ERROR
             if self.context.ok():
-                self._count_failure(f"inference failed: {type(error).__name__}: {error}")
+                self._count_failure(
+                    activation, f"inference failed: {type(error).__name__}: {error}"
+                )
             else:  # interrupted: there is nobody left to publish to
                 reason = DropReason.SHUTDOWN
         with activation.ledger.atomically():
@@ -302,16 +306,18 @@ class PerceptionNode(SturdyLifecycleNode):
         activation.latency.add(time.monotonic() - pair.paired_at)
         return None
 
-    def _count_failure(self, message: str) -> None:
-        self._failures += 1
+    def _count_failure(self, activation: Activation, message: str) -> None:
+        activation.failures += 1
         self._reporter.failed(message)
-        if self._failures >= _FAILURES_UNTIL_ERROR and not self._must_stop:
+        is_current = self._activation is activation
+        if is_current and activation.failures >= _FAILURES_UNTIL_ERROR and not self._must_stop:
             self._must_stop = True
             self._give_up.trigger()
 
     def _stop_after_failures(self) -> None:
         if self._must_stop and self._activation is not None:
-            self.get_logger().error(f"{self._failures} inferences in a row failed; stopping")
+            failures = self._activation.failures
+            self.get_logger().error(f"{failures} inferences in a row failed; stopping")
             self.trigger_deactivate()
 
     # --- parameters and diagnostics -------------------------------------------------------------
@@ -382,6 +388,8 @@ def main(
         except ParameterException as error:
             print(f"perception_node: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            return 0
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:

@@ -126,14 +126,18 @@ def frame_from_images(
             DropReason.SIZE_MISMATCH,
         )
     size = (int(rgb.shape[0]), int(rgb.shape[1]))
-    return RgbdFrame(
-        rgb=rgb,
-        depth_m=depth_m,
-        intrinsics=None if camera_info is None else intrinsics_from_camera_info(camera_info, size),
-        stamp_ns=header_stamp_ns(color.header),
-        frame_id=str(color.header.frame_id),
-        name=name,
-    )
+    intrinsics = None if camera_info is None else intrinsics_from_camera_info(camera_info, size)
+    try:
+        return RgbdFrame(
+            rgb=rgb,
+            depth_m=depth_m,
+            intrinsics=intrinsics,
+            stamp_ns=header_stamp_ns(color.header),
+            frame_id=str(color.header.frame_id),
+            name=name,
+        )
+    except FrameError as error:  # more pixels than any RGB-D camera has
+        raise ImageFormatError(str(error), DropReason.BAD_SIZE) from error
 
 
 def header_stamp_ns(header: Any) -> int:

@@ -90,6 +90,13 @@ def test_a_decoder_that_fails_or_returns_no_rgb_costs_the_frame_alone(decoder) -
     assert caught.value.reason is DropReason.BAD_ENCODING
 
 
+def test_more_pixels_than_a_frame_may_have_are_a_bad_size(monkeypatch) -> None:
+    monkeypatch.setattr("calibnet_core.structures.MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(ImageFormatError, match="expected 1 to 5 pixels") as caught:
+        frame_from_images(color(), receive_depth(image(DEPTH_MM, "16UC1"), 1))
+    assert caught.value.reason is DropReason.BAD_SIZE
+
+
 def test_intrinsics_reach_the_frame_when_they_describe_its_size() -> None:
     depth = receive_depth(image(DEPTH_MM, "16UC1"), 1)
     fitting, foreign = camera_info(height=2, width=3), camera_info()
