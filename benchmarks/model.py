@@ -4,14 +4,13 @@
 
 Both forms run in this process on the same input, in turn; CPU time at one thread is compared pair
 by pair. The plain form is the model as torch lays it out by default with attention by
-`grid_sample`; the default path is what `Pipeline` runs: the operator's eager kernel and
-channels-last convolutions. `operator` isolates the first of the two.
+`grid_sample`; the default path is what `Pipeline` runs: the operator's eager kernel in
+`models.inference_form`. `operator` isolates the first of the two.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import platform
 import statistics
@@ -26,6 +25,7 @@ from rich.table import Table
 
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import encoder
+from calibnet_core.models.inference_form import inference_form
 from calibnet_core.ops import ms_deform_attn_reference
 
 HEIGHT, WIDTH = 320, 480
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     plain_model = build_model(arguments.model, seed=0)
-    default_model = copy.deepcopy(plain_model).to(memory_format=torch.channels_last)
+    default_model = inference_form(plain_model)
     rgb, depth = torch.randn(2, 1, 3, HEIGHT, WIDTH)
     last = [image.contiguous(memory_format=torch.channels_last) for image in (rgb, depth)]
 

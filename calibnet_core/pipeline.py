@@ -12,6 +12,7 @@ from calibnet_core.checkpoint import load_weights, read_model_name, sha256_of
 from calibnet_core.config import MODELS, ConfigError, ModelConfig, PipelineConfig
 from calibnet_core.models.build import build_model, model_config
 from calibnet_core.models.calibnet.model import CalibNet
+from calibnet_core.models.inference_form import inference_form
 from calibnet_core.postprocess import select_instances
 from calibnet_core.preprocessing import prepare
 from calibnet_core.structures import Instances, RgbdFrame, StageTimings
@@ -51,7 +52,7 @@ class Pipeline:
     """Preprocessing, network and postprocessing with fixed settings. Not safe for concurrent calls.
 
     Args:
-        model: the network; it is moved to `device` and put in evaluation mode.
+        model: the network; it is copied and stays as it is.
         info: what to report about it.
         config: settings.
     """
@@ -64,8 +65,7 @@ class Pipeline:
             # fp32 means fp32: TF32 moves masks beyond the limits of the published figures.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
-        # Channels-last is what the convolution libraries work in; results are the same.
-        self._model = model.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._model = inference_form(model).to(self._device)
 
     @classmethod
     def from_weights(

@@ -24,6 +24,7 @@ from calibnet_core.config import InferenceConfig, InputConfig
 from calibnet_core.models.calibnet import CalibNet, RawPrediction
 from calibnet_core.models.calibnet.position import published_position_vector
 from calibnet_core.models.calibnet.published_keys import own_key
+from calibnet_core.models.inference_form import inference_form
 from calibnet_core.postprocess import candidate_confidence, select_instances
 from calibnet_core.preprocessing import normalise, resize, resized_size
 from calibnet_core.structures import Instances
@@ -251,6 +252,15 @@ def test_a_tap_that_is_off_by_little_would_be_noticed(case: Case) -> None:
     name = "mask.wsf3.dsa"
     nudged = case.trace[name] | {"first8": [x + 2e-3 for x in case.trace[name]["first8"]]}
     assert differing_taps(case.trace | {name: nudged}, case.expected_trace) == [name]
+
+
+def test_the_form_that_infers_stays_within_the_limits(case: Case, published_r50: CalibNet) -> None:
+    inputs = normalise(case.expected["image"]), normalise(grey(case.expected["depth"]))
+    with torch.inference_mode():
+        raw = inference_form(published_r50)(*inputs)
+    assert furthest(raw.score_logits[0], case.expected["score_logits"]) <= 1e-3
+    assert furthest(raw.objectness_logits[0], case.expected["objectness_logits"]) <= 1e-3
+    assert furthest(raw.mask_logits[0], case.expected["mask_logits_quarter"]) <= 2e-3
 
 
 def test_the_same_candidates_are_kept(case: Case) -> None:

@@ -1,0 +1,52 @@
+"""The form of a network that infers fastest without a compiler: same results, fewer passes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def inference_form(model: Network) -> Network:
+    """A copy of `model` for inference; the original stays as it is.
+
+    Norms with fixed statistics become part of the convolution before them, and tensors are laid out
+    channels last, which is what the convolution libraries work in. Results agree up to rounding.
+    """
+    fast = copy.deepcopy(model).eval()
+    for parent in fast.modules():
+        # Only where the order of the children is the order of computation.
+        if isinstance(parent, (nn.Sequential, Bottleneck)):
+            _fold_norms(parent)
+    return fast.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _fold_norms(parent: nn.Module) -> None:
+    children = list(parent.named_children())
+    for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+        if type(conv) is nn.Conv2d and isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d)):
+            setattr(parent, conv_name, _folded(conv, norm))
+            setattr(parent, norm_name, nn.Identity())
+
+
+def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> nn.Conv2d:
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = _vector(norm, "weight") * (variance + norm.eps).rsqrt()
+    bias = mean.new_zeros(mean.shape) if conv.bias is None else conv.bias
+    conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1))
+    conv.bias = nn.Parameter((bias - mean) * scale + _vector(norm, "bias"))
+    return conv
+
+
+def _vector(norm: nn.Module, name: str) -> Tensor:
+    value = getattr(norm, name)  # a buffer in a frozen norm, a parameter otherwise
+    assert isinstance(value, Tensor)
+    return value
