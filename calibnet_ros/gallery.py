@@ -11,24 +11,12 @@ from rich.table import Table
 
 from calibnet_core.data.bags import RgbdBag, read_frames
 from calibnet_core.files import atomic_write
-from calibnet_core.perception.image_codec import wrap_image
+from calibnet_core.perception.frame_assembly import pixels_of
 from calibnet_core.visualization import colorize_depth, contact_sheet
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
 
 _MOST_SHEET_ROWS = 6
 SHEET_NAME = "contact_sheet.png"
-
-
-def pixels_of(msg: object) -> NDArray[np.generic]:
-    """Pixels of a sensor_msgs/Image, without a copy."""
-    return wrap_image(
-        encoding=msg.encoding,  # type: ignore[attr-defined]
-        height=msg.height,  # type: ignore[attr-defined]
-        width=msg.width,  # type: ignore[attr-defined]
-        step=msg.step,  # type: ignore[attr-defined]
-        is_bigendian=bool(msg.is_bigendian),  # type: ignore[attr-defined]
-        data=msg.data,  # type: ignore[attr-defined]
-    )
 
 
 def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:

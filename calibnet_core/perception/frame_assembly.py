@@ -80,14 +80,14 @@ def receive_color(
     """
     if decoder is not None and not is_native_color(msg.encoding):
         return ReceivedImage(msg, None, stamp_ns, decoder)
-    view = _view(msg)
+    view = pixels_of(msg)
     color_to_rgb8(view[:1, :1], msg.encoding)  # names a depth image on the colour topic
     return ReceivedImage(msg, view, stamp_ns)
 
 
 def receive_depth(msg: ImageMessage, stamp_ns: int) -> ReceivedImage:
     """Check that a depth image can be read, as `receive_color` does for colour."""
-    view = _view(msg)
+    view = pixels_of(msg)
     depth_to_metres(view[:1, :1], msg.encoding)  # names a colour image on the depth topic
     return ReceivedImage(msg, view, stamp_ns)
 
@@ -185,7 +185,8 @@ def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntri
         return None
 
 
-def _view(msg: ImageMessage) -> NDArray[Any]:
+def pixels_of(msg: ImageMessage) -> NDArray[Any]:
+    """A read-only view of an image message's pixels; raises as `image_codec.wrap_image` does."""
     return wrap_image(
         encoding=msg.encoding,
         height=int(msg.height),

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from calibnet_core import __version__
 from calibnet_core.config import InferenceConfig, InputConfig, PipelineConfig
+from calibnet_core.perception.frame_assembly import pixels_of
 from calibnet_core.perception.mask_codec import MaskEncoding, decode_mask
 from calibnet_core.pipeline import ModelInfo
 from calibnet_core.structures import Instances
@@ -29,7 +30,6 @@ from calibnet_ros.conversions import (
     label_image_to_msg,
     model_info_to_msg,
 )
-from calibnet_ros.gallery import pixels_of
 
 pytestmark = pytest.mark.ros
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from std_msgs.msg import Header
 
 from calibnet_core.data.bags import open_rgbd_bag, write_rgbd_bag
+from calibnet_core.perception.frame_assembly import pixels_of
 from calibnet_core.structures import RgbdFrame
 from calibnet_ros import msg as msgs
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
@@ -22,7 +23,6 @@ from calibnet_ros.conversions import array_to_image
 from calibnet_ros.gallery import (
     SHEET_NAME,
     frame_index,
-    pixels_of,
     save_answer,
     save_contact_sheet,
     save_picture,

@@ -13,10 +13,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
+from calibnet_core.perception.frame_assembly import pixels_of
 from calibnet_core.perception.mask_codec import MaskEncoding, decode_mask
 from calibnet_core.structures import Instances
 from calibnet_core.visualization import draw_instances
-from calibnet_ros.gallery import pixels_of
 from tests.support.ros import (
     GREEN_BOX,
     RED_BOX,
