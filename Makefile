@@ -5,6 +5,8 @@ VENV ?= .venv
 # Passed on to the demonstration when given, as in `make demo BAG=recording.mcap RATE=0.5`.
 BAG ?=
 RATE ?=
+# Passed on to colcon's CMake. One architecture shows that the CUDA build works; the wheel has them all.
+COLCON_CMAKE_ARGS ?= -DCMAKE_CUDA_ARCHITECTURES=75
 # Passed on to pytest, as in `make test ARGS="-k share"`.
 ARGS ?=
 
@@ -13,7 +15,8 @@ colcon_base := build/colcon
 # All that the wheel is made of. Changed Python sources count, for the commands in $(bin) run the
 # installed copy.
 sources := CMakeLists.txt package.xml pyproject.toml setup.cfg setup.py \
-	$(shell find calibnet_core calibnet_ros config launch msg -type f -not -path '*/__pycache__/*')
+	$(shell find calibnet_core calibnet_ros config launch msg -type f \
+		-not -path '*/__pycache__/*' -not -name '*.so')
 
 # A sourced ROS distribution must not mix with the wheels. The second variable tells their start-up
 # hook that another environment's libraries are loaded already.
@@ -50,6 +53,8 @@ demo: $(VENV)/.installed ## Play a bag through the perception node (optional: BA
 lint: $(VENV)/.installed ## Check style and spelling
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
+	$(bin)/clang-format --dry-run --Werror $(shell find calibnet_core benchmarks tests \
+		-name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 	$(bin)/codespell
 
 types: $(VENV)/.installed ## Check the library's types
@@ -61,9 +66,12 @@ colcon: export AMENT_PREFIX_PATH := $(abspath $(VENV))
 colcon: export CMAKE_PREFIX_PATH := $(abspath $(VENV))
 colcon: $(VENV)/.colcon ## Build with colcon in the same environment and import the messages it built
 	$(bin)/colcon --log-base $(colcon_base)/log build --base-paths . \
-		--build-base $(colcon_base)/build --install-base $(colcon_base)/install
+		--build-base $(colcon_base)/build --install-base $(colcon_base)/install \
+		--cmake-args $(COLCON_CMAKE_ARGS)
 	. $(colcon_base)/install/setup.sh && cd / && python -c 'from calibnet_ros import msg; \
-		print("messages from", msg.__file__); assert "/$(colcon_base)/" in msg.__file__'
+		print("messages from", msg.__file__); assert "/$(colcon_base)/" in msg.__file__; \
+		from calibnet_core import ops; print(ops.info()); \
+		assert "/$(colcon_base)/" in str(ops.info().library)'
 
 clean: ## Remove the virtual environment and everything built
 	rm -rf $(VENV) build install log demo_output *.egg-info
@@ -83,15 +91,16 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.ros: $(VENV)/.created requirements-ros.txt constraints.txt
-	$(bin)/pip install -c constraints.txt -r requirements-ros.txt
+# What the build of the package uses: the ROS wheels, and torch, against which the kernels compile.
+$(VENV)/.build_needs: $(VENV)/.created requirements-ros.txt constraints.txt
+	$(bin)/pip install -c constraints.txt -r requirements-ros.txt torch
 	touch $@
 
-# Without build isolation: the build uses the ROS wheels just installed.
-$(VENV)/.installed: $(VENV)/.ros $(sources)
+# Without build isolation: the build uses what was just installed.
+$(VENV)/.installed: $(VENV)/.build_needs $(sources)
 	$(bin)/pip install -c constraints.txt --no-build-isolation ".[dev]"
 	touch $@
 
-$(VENV)/.colcon: $(VENV)/.ros
+$(VENV)/.colcon: $(VENV)/.build_needs
 	$(bin)/pip install -c constraints.txt colcon-common-extensions
 	touch $@

@@ -1,8 +1,11 @@
 """The pip route: build the CMake project of this folder and pack what it installs into the wheel.
 
 Metadata stands in setup.cfg. The messages are built where the ROS wheels of requirements-ros.txt
-are installed in the same environment; elsewhere the wheel holds pure Python, enough for
-`calibnet_core` and its command line.
+are installed in the same environment; elsewhere the wheel holds `calibnet_core` and its command
+line. The compiled operator kernels are built where torch is installed in the same environment and
+CMake and a C++ compiler are there; elsewhere the operators run in plain torch. A build that was
+begun and fails is an error; `CALIBNET_OPS=off` leaves the kernels out, `CALIBNET_OPS=cpu` only
+those for CUDA.
 """
 
 import os
@@ -20,29 +23,58 @@ SOURCE = Path(__file__).resolve().parent
 # Looking into the environment itself, instead of importing the generator, leaves out a ROS
 # distribution whose setup file was sourced: built against that, the libraries would land where
 # nothing looks for them. It also finds the wheels from within pip's build isolation.
-HAS_ROS_WHEELS = Path(sysconfig.get_path("purelib"), "rosidl_cmake").is_dir()
+INSTALLED = Path(sysconfig.get_path("purelib"))
+HAS_ROS_WHEELS = (INSTALLED / "rosidl_cmake").is_dir()
+TORCH = INSTALLED / "torch"
+OPERATORS = os.environ.get("CALIBNET_OPS", "auto")  # CMake refuses what it does not know
+COMPILERS = (os.environ.get("CXX", "c++"), "g++", "clang++")
+MISSING_FOR_OPERATORS = [
+    name
+    for name, found in (
+        ("an installed torch", TORCH.is_dir()),
+        ("CMake", shutil.which("cmake")),
+        ("a C++ compiler", any(map(shutil.which, COMPILERS))),
+    )
+    if not found
+]
+BUILDS_OPERATORS = OPERATORS != "off" and not MISSING_FOR_OPERATORS
 
 
-class RosDistribution(Distribution):
-    """A distribution that is bound to its platform exactly when it holds compiled messages."""
+class CompiledDistribution(Distribution):
+    """A distribution that is bound to its platform exactly when it holds something compiled."""
 
     def has_ext_modules(self) -> bool:
-        return HAS_ROS_WHEELS
+        return HAS_ROS_WHEELS or BUILDS_OPERATORS
 
 
-class BuildWithMessages(build_py):
-    """Collect the Python packages, then add the messages and the rest of the ROS package."""
+class BuildWithCMake(build_py):
+    """Collect the Python packages, then add messages, kernels and the rest of the ROS package."""
 
     def run(self) -> None:
         # pip builds in the source tree, where modules deleted since the last build would live on.
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
-        if not HAS_ROS_WHEELS:
-            print("calibnet_ros: no ROS wheels found, packing without messages", file=sys.stderr)
-            config = Path("share", "calibnet_ros", "config")
-            self.distribution.data_files = data_files(SOURCE / "config", config)
+        if not BUILDS_OPERATORS:
+            why = "no " + " and no ".join(MISSING_FOR_OPERATORS) if MISSING_FOR_OPERATORS else "off"
+            print(f"calibnet_ros: packing without compiled operators: {why}", file=sys.stderr)
+        build = Path(self.get_finalized_command("build").build_temp).resolve()
+        if HAS_ROS_WHEELS:
+            self.add_ros_package(run_cmake(SOURCE, build))
             return
-        prefix = run_cmake(Path(self.get_finalized_command("build").build_temp).resolve())
+        print("calibnet_ros: no ROS wheels found, packing without messages", file=sys.stderr)
+        config = Path("share", "calibnet_ros", "config")
+        self.distribution.data_files = data_files(SOURCE / "config", config)
+        if BUILDS_OPERATORS:
+            self.add_operators(run_cmake(SOURCE / "calibnet_core" / "ops", build))
+
+    def add_operators(self, prefix: Path) -> None:
+        """Copy the kernels beside the Python that loads them; none where torch is too old."""
+        for library in prefix.rglob("libcalibnet_ops.so"):
+            shutil.copy2(library, Path(self.build_lib, "calibnet_core", "ops"))
+
+    def add_ros_package(self, prefix: Path) -> None:
+        """Copy messages and kernels into the Python packages; the rest goes to share and lib."""
+        self.add_operators(prefix)
         (generated,) = prefix.glob("lib/**/calibnet_ros/msg")
         package = Path(self.build_lib, "calibnet_ros")
         shutil.copytree(generated, package / "msg")
@@ -52,7 +84,7 @@ class BuildWithMessages(build_py):
         self.distribution.data_files = data_files(prefix, Path(), without=python_folder)
 
 
-def run_cmake(build: Path) -> Path:
+def run_cmake(source: Path, build: Path) -> Path:
     """Configure, build and install the CMake project below `build`; return the install prefix."""
     prefix = build / "prefix"
     shutil.rmtree(prefix, ignore_errors=True)
@@ -65,13 +97,15 @@ def run_cmake(build: Path) -> Path:
     environment |= {"AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix}
     options = {
         "BUILD_TESTING": "OFF",
+        "CALIBNET_OPS": OPERATORS if BUILDS_OPERATORS else "off",
+        "CALIBNET_TORCH": TORCH,
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_INSTALL_PREFIX": prefix,
         "Python3_EXECUTABLE": sys.executable,
     }
     definitions = [f"-D{name}={value}" for name, value in options.items()]
     for step in (
-        ["-S", SOURCE, "-B", build, *definitions],
+        ["-S", source, "-B", build, *definitions],
         ["--build", build, "--parallel", str(os.cpu_count() or 1)],
         ["--install", build],
     ):
@@ -91,4 +125,4 @@ def data_files(
     return list(targets.items())
 
 
-setup(distclass=RosDistribution, cmdclass={"build_py": BuildWithMessages})
+setup(distclass=CompiledDistribution, cmdclass={"build_py": BuildWithCMake})

@@ -2,10 +2,11 @@
 
     python benchmarks/model.py [--model calibnet_r50] [--pairs 9] [--json FILE]
 
-Both forms run in this process on the same input, in turn; CPU time at one thread is compared pair
+All forms run in this process on the same input, in turn; CPU time at one thread is compared pair
 by pair. The plain form is the model as torch lays it out by default with attention by
-`grid_sample`; the default path is what `Pipeline` runs: the operator's eager kernel in
-`models.inference_form`. `operator` isolates the first of the two.
+`grid_sample`; the default path is what `Pipeline` runs: the compiled operator in
+`models.inference_form`. `eager` and `operator` change only how attention is computed: with the
+operator's eager kernel and with the one that is loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rich.table import Table
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import encoder
 from calibnet_core.models.inference_form import inference_form
-from calibnet_core.ops import ms_deform_attn_reference
+from calibnet_core.ops import eager, info, ms_deform_attn_reference
 
 HEIGHT, WIDTH = 320, 480
 
@@ -49,12 +50,17 @@ def main() -> None:
     rgb, depth = torch.randn(2, 1, 3, HEIGHT, WIDTH)
     last = [image.contiguous(memory_format=torch.channels_last) for image in (rgb, depth)]
 
-    def plain() -> torch.Tensor:
-        with mock.patch.object(encoder, "ms_deform_attn", ms_deform_attn_reference):
-            return plain_model(rgb, depth).mask_logits
+    def with_attention(attend: Callable[..., torch.Tensor]) -> Callable[[], torch.Tensor]:
+        def form() -> torch.Tensor:
+            with mock.patch.object(encoder, "ms_deform_attn_fused", attend):
+                return plain_model(rgb, depth).mask_logits
 
+        return form
+
+    plain = with_attention(by_grid_sample)
     forms: dict[str, Callable[[], torch.Tensor]] = {
         "plain": plain,
+        "eager": with_attention(by_eager_kernel),
         "operator": lambda: plain_model(rgb, depth).mask_logits,
         "default": lambda: default_model(*last).mask_logits,
     }
@@ -70,6 +76,21 @@ def main() -> None:
         for name, output in outputs.items()
     }
     report(arguments, seconds, deviation)
+
+
+def by_grid_sample(
+    value: torch.Tensor, shapes: list[tuple[int, int]], packed: torch.Tensor
+) -> torch.Tensor:
+    """The fused operator's job by softmax, location arithmetic and `grid_sample`."""
+    flat = [side for shape in shapes for side in shape]
+    return ms_deform_attn_reference(value, shapes, *eager.unpack(value, flat, None, packed))
+
+
+def by_eager_kernel(
+    value: torch.Tensor, shapes: list[tuple[int, int]], packed: torch.Tensor
+) -> torch.Tensor:
+    """The fused operator's job by the kernel that needs no compiler."""
+    return eager.fused_forward(value, [side for shape in shapes for side in shape], None, packed)
 
 
 def cpu_seconds(form: Callable[[], torch.Tensor]) -> float:
@@ -112,6 +133,7 @@ def report(
             "machine": platform.machine(),
             "python": platform.python_version(),
             "torch": torch.__version__,
+            "operator": str(info()),
         }
         Path(arguments.json).write_text(
             json.dumps({"machine": machine, "forms": figures}, indent=2)

@@ -65,7 +65,8 @@ class Pipeline:
             # fp32 means fp32: TF32 moves masks beyond the limits of the published figures.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
-        self._model = inference_form(model).to(self._device)
+        on_gpu = self._device.type == "cuda"
+        self._model = inference_form(model, one_batch=on_gpu).to(self._device)
 
     @classmethod
     def from_weights(

@@ -1,31 +1,29 @@
-"""Multi-scale deformable attention as the operator `calibnet::ms_deform_attn`.
+"""Multi-scale deformable attention: two operators, what they compute and how they differentiate.
 
 Every query looks at a few points of every feature level, reads the value map there bilinearly (zero
 outside) and adds the readings with its attention weights (Zhu et al., Deformable DETR, equation 3).
 
-Three things live here: the operator's schema with its fake kernel and gradient formula, the eager
-kernel behind it that needs no compiler, and `ms_deform_attn_reference`, the plain definition that
-tests trust.
+`ms_deform_attn` is given locations and weights; `ms_deform_attn_fused` is given what a linear layer
+puts out, and does the softmax, the division and the addition itself. Both have one schema and
+several kernels behind it: the compiled ones (`csrc/`, loaded by `library.py`) and one in plain
+torch (`eager.py`). `ms_deform_attn_reference` is the definition that tests trust.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from calibnet_core.ops import eager, library
+
 LevelShapes = Sequence[tuple[int, int]]
 """(height, width) of every level, in the order in which their tokens are concatenated."""
 
-_SCHEMA = "(Tensor value, SymInt[] level_shapes, Tensor locations, Tensor weights) -> Tensor"
-_BACKWARD_SCHEMA = (
-    "(Tensor grad_output, Tensor value, SymInt[] level_shapes, Tensor locations, Tensor weights)"
-    " -> (Tensor, Tensor, Tensor)"
-)
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def ms_deform_attn(
@@ -33,23 +31,74 @@ def ms_deform_attn(
 ) -> Tensor:
     """Sample `value` at `locations` on every level and add the samples with `weights`.
 
+    Coordinates, weights and sums are float32 (float64 beside a float64 value), whatever type the
+    value has. Locations in half precision are accepted, but have lost up to a pixel already.
+
     Args:
         value: (B, L, M, D), the tokens of all levels, M heads of D channels; L is the sum of all
-            height * width.
+            height * width. Must be finite: also a reading outside the map multiplies one by 0.
         level_shapes: (height, width) of each level.
         locations: (B, Q, M, levels, P, 2), x then y; 0 and 1 are the outer edges of the level.
-            Readings outside are 0.
+            Readings outside are 0, as are those at NaN and infinity.
         weights: (B, Q, M, levels, P), usually a softmax over levels * P.
 
     Returns:
-        (B, Q, M * D).
+        (B, Q, M * D) of value's type.
 
     Raises:
         ValueError: the shapes do not belong together, or devices or types are mixed.
     """
-    _check(value, level_shapes, locations, weights)
-    flat_shapes = [side for shape in level_shapes for side in shape]
-    output: Tensor = torch.ops.calibnet.ms_deform_attn(value, flat_shapes, locations, weights)
+    _check_value(
+        "ms_deform_attn", value, level_shapes, {"locations": locations, "weights": weights}
+    )
+    _check_sampling(value, level_shapes, locations, weights)
+    computing = eager.compute_type(value)
+    output: Tensor = torch.ops.calibnet.ms_deform_attn(
+        value.contiguous(),
+        _flat(level_shapes),
+        locations.to(computing).contiguous(),
+        weights.to(computing).contiguous(),
+    )
+    return output
+
+
+def ms_deform_attn_fused(
+    value: Tensor,
+    level_shapes: LevelShapes,
+    packed: Tensor,
+    reference_points: Tensor | None = None,
+) -> Tensor:
+    """Deformable attention straight from one linear layer's output.
+
+    Equals `ms_deform_attn` at `reference_points + offsets / (width, height)` with the softmax of
+    the logits over levels * P, in one pass. Offsets are in cells of the level they look at, which
+    keeps half precision accurate: the point they are added to is float32.
+
+    Args:
+        value: (B, L, M, D), as in `ms_deform_attn`.
+        level_shapes: (height, width) of each level.
+        packed: (B, Q, 3 * M * levels * P): first all offsets, laid out (M, levels, P, 2), x then y,
+            then all logits, laid out (M, levels, P). Of value's type or float32.
+        reference_points: (Q, 2) or (B, Q, 2), x then y in 0..1, where each query looks from. None
+            makes every token a query (Q = L) that looks from the centre of its own cell.
+
+    Returns:
+        (B, Q, M * D) of value's type.
+
+    Raises:
+        ValueError: the shapes do not belong together, or devices or types are mixed.
+    """
+    others = {"packed": packed}
+    if reference_points is not None:
+        others["reference_points"] = reference_points
+    _check_value("ms_deform_attn_fused", value, level_shapes, others)
+    _check_fused(value, level_shapes, packed, reference_points)
+    if reference_points is not None:
+        reference_points = reference_points.to(eager.compute_type(value))
+        reference_points = reference_points.expand(value.shape[0], -1, -1).contiguous()
+    output: Tensor = torch.ops.calibnet.ms_deform_attn_fused(
+        value.contiguous(), _flat(level_shapes), reference_points, packed.contiguous()
+    )
     return output
 
 
@@ -86,204 +135,92 @@ def ms_deform_attn_reference(
     )
 
 
-def _check(value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights: Tensor) -> None:
+def _flat(level_shapes: LevelShapes) -> list[int]:
+    return [side for shape in level_shapes for side in shape]
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def _check_value(
+    operator: str, value: Tensor, level_shapes: LevelShapes, others: dict[str, Tensor]
+) -> None:
+    """Refuse levels that are not value's, and types and devices that cannot be used together."""
+    if value.dim() != 4:
+        raise ValueError(f"{operator}: value is {tuple(value.shape)}; expected (B, L, M, D)")
+    if any(side < 1 for shape in level_shapes for side in shape):
+        raise ValueError(
+            f"{operator}: level_shapes are {list(level_shapes)}; every height and width must be 1 "
+            "or more"
+        )
+    total = sum(height * width for height, width in level_shapes)
+    if total != value.shape[1]:
+        raise ValueError(
+            f"{operator}: level_shapes {list(level_shapes)} hold {total} tokens, value has "
+            f"{value.shape[1]}"
+        )
+    for name, other in others.items():
+        if other.device != value.device:
+            raise ValueError(
+                f"{operator}: value is on {value.device}, {name} on {other.device}; move them to "
+                "one device"
+            )
+        # Beside float64 everything is: a float32 operand would silently spoil what it was chosen
+        # for. Beside half types float32 is welcome.
+        usable = {value.dtype, eager.compute_type(value)}
+        if value.dtype not in FLOATING or other.dtype not in usable:
+            raise ValueError(
+                f"{operator}: value is {value.dtype}, {name} {other.dtype}; use one floating type, "
+                "or float32 beside a half-precision value"
+            )
+
+
+def _check_sampling(
+    value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights: Tensor
+) -> None:
     shapes = (
         f"value {tuple(value.shape)}, locations {tuple(locations.shape)}, weights "
         f"{tuple(weights.shape)}"
     )
-    if value.dim() != 4 or locations.dim() != 6 or weights.dim() != 5:
+    if locations.dim() != 6 or weights.dim() != 5:
         raise ValueError(
-            f"ms_deform_attn: {shapes}; expected value (B, L, M, D), locations "
-            "(B, Q, M, levels, P, 2), weights (B, Q, M, levels, P)"
+            f"ms_deform_attn: {shapes}; expected locations (B, Q, M, levels, P, 2) and weights "
+            "(B, Q, M, levels, P)"
         )
-    batch, tokens, heads, _ = value.shape
+    batch, _, heads, _ = value.shape
     expected = (batch, locations.shape[1], heads, len(level_shapes), locations.shape[4])
     if tuple(locations.shape) != (*expected, 2) or tuple(weights.shape) != expected:
         raise ValueError(
             f"ms_deform_attn: {shapes} do not belong together on {len(level_shapes)} levels; "
             f"expected locations {(*expected, 2)} and weights {expected}"
         )
-    if any(side < 1 for shape in level_shapes for side in shape):
-        raise ValueError(
-            f"ms_deform_attn: level_shapes are {list(level_shapes)}; every height and width must "
-            "be 1 or more"
-        )
-    if (total := sum(height * width for height, width in level_shapes)) != tokens:
-        raise ValueError(
-            f"ms_deform_attn: level_shapes {list(level_shapes)} hold {total} tokens, value "
-            f"has {tokens}"
-        )
-    if not value.device == locations.device == weights.device:
-        raise ValueError(
-            f"ms_deform_attn: value is on {value.device}, locations on {locations.device}, "
-            f"weights on {weights.device}; move them to one device"
-        )
-    if not value.dtype == locations.dtype == weights.dtype or not value.is_floating_point():
-        raise ValueError(
-            f"ms_deform_attn: value is {value.dtype}, locations {locations.dtype}, weights "
-            f"{weights.dtype}; use one floating type"
-        )
 
 
-# --- the eager kernel ---------------------------------------------------------------------------
-# One embedding_bag over a table of all tokens and heads. A bag is one (batch, query, head) and
-# holds 4 corners x K readings, K = levels * P. All index arithmetic runs on (bags, K) arrays whose
-# last axis is contiguous; it would otherwise cost several times the gathering itself.
-
-
-@dataclass
-class _Axis:
-    """The two grid lines around each sampling coordinate along one axis; every tensor is (bags, K).
-
-    `index` is in range and whole but of floating type, `share` is the bilinear factor, 0 for a line
-    outside the map.
-    """
-
-    index: tuple[Tensor, Tensor]
-    share: tuple[Tensor, Tensor]
-    inside: tuple[Tensor, Tensor]
-
-
-def _neighbours(coordinate: Tensor, sizes: Sequence[int]) -> _Axis:
-    """Find the grid lines around `coordinate`, (B, Q, M, levels, P), on levels of `sizes` lines."""
-    points = coordinate.shape[-1]
-    size = coordinate.new_tensor(list(sizes)).repeat_interleave(points)
-    flat = coordinate.reshape(-1, size.numel())
-    # NaN and far-away locations read nothing: they land beyond the outermost lines, where every
-    # share is 0. Clamping comes before the integer conversion, which overflow would make undefined.
-    pixel = (flat * size).sub_(0.5).nan_to_num_(nan=-2.0).clamp_min_(-2.0)
-    pixel = torch.minimum(pixel, size + 1.0, out=pixel)
-    lower = pixel.floor()
-    fraction = pixel.sub_(lower)
-    upper = lower + 1.0
-    lower_inside = (lower >= 0.0) & (lower < size)
-    upper_inside = (upper >= 0.0) & (upper < size)
-    last = size - 1.0
-    return _Axis(
-        index=(
-            torch.minimum(lower.clamp_min_(0.0), last),
-            torch.minimum(upper.clamp_min_(0.0), last),
-        ),
-        share=((1.0 - fraction).mul_(lower_inside), fraction.mul_(upper_inside)),
-        inside=(lower_inside, upper_inside),
-    )
-
-
-def _table_rows(
-    value: Tensor, level_shapes: Sequence[int], x: _Axis, y: _Axis, points: int
-) -> Tensor:
-    """Row of each corner in `value.view(B * L * M, D)`.
-
-    Returns:
-        (bags, 4, K) integers: upper-left, upper-right, lower-left, lower-right.
-    """
+def _check_fused(
+    value: Tensor, level_shapes: LevelShapes, packed: Tensor, reference_points: Tensor | None
+) -> None:
     batch, tokens, heads, _ = value.shape
-    bags, per_bag = x.index[0].shape
-    integer = torch.int32 if batch * tokens * heads < 2**31 else torch.int64
-    widths = list(level_shapes[1::2])
-    areas = [height * width for height, width in zip(level_shapes[0::2], widths, strict=True)]
-    starts = [sum(areas[:level]) for level in range(len(areas))]
-    # Token numbers stay exact in float32: below 2**24 of them a level stack is larger than any
-    # image allowed.
-    width = x.index[0].new_tensor(widths).repeat_interleave(points)
-    start = x.index[0].new_tensor(starts).repeat_interleave(points)
-    first = torch.arange(batch, device=value.device, dtype=integer).view(-1, 1, 1) * (
-        tokens * heads
-    )
-    first = (first + torch.arange(heads, device=value.device, dtype=integer)).expand(
-        -1, bags // (batch * heads), -1
-    )
-    columns = [(index * heads).to(integer).add_(first.reshape(bags, 1)) for index in x.index]
-    rows = torch.empty(bags, 4, per_bag, device=value.device, dtype=integer)
-    for line, index in enumerate(y.index):
-        line_start = (index * width).add_(start).to(integer).mul_(heads)
-        for side, column in enumerate(columns):
-            torch.add(line_start, column, out=rows[:, 2 * line + side])
-    return rows
+    per_point = 3 * heads * len(level_shapes)
+    if packed.dim() != 3 or packed.shape[0] != batch or packed.shape[2] % max(per_point, 1):
+        raise ValueError(
+            f"ms_deform_attn_fused: packed is {tuple(packed.shape)}; expected ({batch}, Q, "
+            f"{per_point} * P) beside value {tuple(value.shape)} on {len(level_shapes)} levels"
+        )
+    queries = packed.shape[1]
+    if reference_points is None:
+        if queries != tokens:
+            raise ValueError(
+                f"ms_deform_attn_fused: packed has {queries} queries and value {tokens} tokens; "
+                "give reference_points where the queries are not the tokens"
+            )
+    elif tuple(reference_points.shape) not in ((queries, 2), (batch, queries, 2)):
+        raise ValueError(
+            f"ms_deform_attn_fused: reference_points are {tuple(reference_points.shape)}; expected "
+            f"({queries}, 2) or ({batch}, {queries}, 2)"
+        )
 
 
-def _axes(level_shapes: Sequence[int], locations: Tensor) -> tuple[_Axis, _Axis]:
-    # Half types resolve a coordinate to no better than a pixel on large maps, so coordinates are at
-    # least float32.
-    locations = locations if locations.dtype == torch.float64 else locations.float()
-    return _neighbours(locations[..., 0], level_shapes[1::2]), _neighbours(
-        locations[..., 1], level_shapes[0::2]
-    )
-
-
-def _forward(
-    value: Tensor, level_shapes: Sequence[int], locations: Tensor, weights: Tensor
-) -> Tensor:
-    batch, _, heads, channels = value.shape
-    queries, points = locations.shape[1], locations.shape[4]
-    if value.numel() == 0 or weights.numel() == 0:
-        return value.new_zeros(batch, queries, heads * channels)
-    x, y = _axes(level_shapes, locations)
-    rows = _table_rows(value, level_shapes, x, y, points)
-    bags, _, per_bag = rows.shape
-    mixing = torch.empty(rows.shape, device=value.device, dtype=x.share[0].dtype)
-    for line, line_share in enumerate(y.share):
-        weighted = line_share * weights.reshape(bags, per_bag)
-        for side, side_share in enumerate(x.share):
-            torch.mul(weighted, side_share, out=mixing[:, 2 * line + side])
-    table = value.reshape(-1, channels).to(mixing.dtype)
-    output = F.embedding_bag(
-        rows.view(bags, -1), table, per_sample_weights=mixing.view(bags, -1), mode="sum"
-    )
-    return output.view(batch, queries, heads * channels).to(value.dtype)
-
-
-def _backward(
-    grad_output: Tensor,
-    value: Tensor,
-    level_shapes: Sequence[int],
-    locations: Tensor,
-    weights: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `_forward` with respect to value, locations and weights."""
-    channels, points = value.shape[3], locations.shape[4]
-    if value.numel() == 0 or weights.numel() == 0:
-        return torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights)
-    x, y = _axes(level_shapes, locations)
-    rows = _table_rows(value, level_shapes, x, y, points)
-    bags, _, per_bag = rows.shape
-    real = x.share[0].dtype
-    weight = weights.reshape(bags, per_bag).to(real)
-    grad_bags = grad_output.reshape(bags, 1, channels).to(real)
-    table = value.reshape(-1, channels).to(real)
-
-    grad_table = torch.zeros_like(table)
-    dots: list[list[Tensor]] = [
-        [],
-        [],
-    ]  # gradient times the value at corner [line][side], (bags, K)
-    for line in (0, 1):  # one corner at a time bounds the memory to a quarter
-        for side in (0, 1):
-            index = rows[:, 2 * line + side].reshape(-1)
-            mixing = (y.share[line] * x.share[side] * weight).unsqueeze(-1)
-            grad_table.index_add_(0, index, (mixing * grad_bags).view(-1, channels))
-            corner = table.index_select(0, index).view(bags, per_bag, channels)
-            dots[line].append(torch.bmm(corner, grad_bags.transpose(1, 2)).squeeze(-1))
-
-    lines = [dot[0] * x.share[0] + dot[1] * x.share[1] for dot in dots]
-    grad_weights = lines[0] * y.share[0] + lines[1] * y.share[1]
-    # A share falls by 1 per pixel at the lower line and rises by 1 at the upper one, where that
-    # line exists.
-    slopes = [dot[1] * x.inside[1] - dot[0] * x.inside[0] for dot in dots]
-    grad_x = slopes[0] * y.share[0] + slopes[1] * y.share[1]
-    grad_y = lines[1] * y.inside[1] - lines[0] * y.inside[0]
-    width, height = (
-        weight.new_tensor(list(level_shapes[k::2])).repeat_interleave(points) for k in (1, 0)
-    )
-    grad_locations = torch.stack((grad_x * width, grad_y * height), dim=-1) * weight.unsqueeze(-1)
-    return (
-        grad_table.view(value.shape).to(value.dtype),
-        grad_locations.view(locations.shape).to(locations.dtype),
-        grad_weights.view(weights.shape).to(weights.dtype),
-    )
-
-
-# --- registration -------------------------------------------------------------------------------
+# --- shapes for tracing -------------------------------------------------------------------------
 
 
 def _fake(value: Tensor, level_shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
@@ -304,6 +241,36 @@ def _backward_fake(
     )
 
 
+def _fused_fake(
+    value: Tensor, level_shapes: Sequence[int], reference_points: Tensor | None, packed: Tensor
+) -> Tensor:
+    return value.new_empty(value.shape[0], packed.shape[1], value.shape[2] * value.shape[3])
+
+
+def _fused_backward_fake(
+    grad_output: Tensor,
+    value: Tensor,
+    level_shapes: Sequence[int],
+    reference_points: Tensor | None,
+    packed: Tensor,
+) -> tuple[Tensor, Tensor]:
+    return value.new_empty(value.shape), packed.new_empty(packed.shape)
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+def _backward_operator(name: str, device: torch.device) -> Any:
+    """The operator that differentiates `name` on `device`.
+
+    The compiled CUDA kernels add with atomics, in an order that varies; the eager ones sort first
+    when torch is told to be deterministic. The compiled CPU kernels are deterministic anyway.
+    """
+    if device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return getattr(torch.ops.calibnet, f"{name}_backward_deterministic")
+    return getattr(torch.ops.calibnet, f"{name}_backward")
+
+
 def _save_inputs(
     ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor], output: Tensor
 ) -> None:
@@ -314,18 +281,72 @@ def _save_inputs(
 
 def _autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
     value, locations, weights = ctx.saved_tensors
-    grad_value, grad_locations, grad_weights = torch.ops.calibnet.ms_deform_attn_backward(
-        grad_output, value, ctx.level_shapes, locations, weights
+    differentiate = _backward_operator("ms_deform_attn", value.device)
+    grad_value, grad_locations, grad_weights = differentiate(
+        grad_output.contiguous(), value, ctx.level_shapes, locations, weights
     )
     return grad_value, None, grad_locations, grad_weights
 
 
-torch.library.define("calibnet::ms_deform_attn", _SCHEMA)
-torch.library.define("calibnet::ms_deform_attn_backward", _BACKWARD_SCHEMA)
-# The eager kernel serves every device; a compiled kernel registered for one device key takes its
-# place there.
-torch.library.impl("calibnet::ms_deform_attn", "CompositeExplicitAutograd")(_forward)
-torch.library.impl("calibnet::ms_deform_attn_backward", "CompositeExplicitAutograd")(_backward)
-torch.library.register_fake("calibnet::ms_deform_attn")(_fake)
-torch.library.register_fake("calibnet::ms_deform_attn_backward")(_backward_fake)
+def _fused_save_inputs(
+    ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor | None, Tensor], output: Tensor
+) -> None:
+    value, level_shapes, reference_points, packed = inputs
+    ctx.level_shapes = level_shapes
+    ctx.save_for_backward(value, reference_points, packed)
+
+
+def _fused_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, Tensor | None, Tensor]:
+    value, reference_points, packed = ctx.saved_tensors
+    differentiate = _backward_operator("ms_deform_attn_fused", value.device)
+    grad_value, grad_packed = differentiate(
+        grad_output.contiguous(), value, ctx.level_shapes, reference_points, packed
+    )
+    grad_points = None
+    if reference_points is not None and ctx.needs_input_grad[2]:
+        # Moving the point by 1 moves every sample of a level by its width or height in cells.
+        levels = len(ctx.level_shapes) // 2
+        offsets = grad_packed[..., : 2 * grad_packed.shape[-1] // 3].to(reference_points.dtype)
+        by_level = offsets.unflatten(-1, (value.shape[2], levels, -1, 2)).sum((2, 4))
+        cells = eager.cell_counts(ctx.level_shapes, reference_points).view(levels, 2)
+        grad_points = (by_level * cells).sum(2)
+    return grad_value, None, grad_points, grad_packed
+
+
+# --- registration -------------------------------------------------------------------------------
+
+_OPERANDS = "Tensor value, SymInt[] level_shapes, Tensor locations, Tensor weights"
+_FUSED_OPERANDS = "Tensor value, SymInt[] level_shapes, Tensor? reference_points, Tensor packed"
+
+# Name, schema, kernel of every device for which no compiled one is registered, fake kernel.
+_OPERATORS = (
+    ("ms_deform_attn", f"({_OPERANDS}) -> Tensor", eager.forward, _fake),
+    ("ms_deform_attn_fused", f"({_FUSED_OPERANDS}) -> Tensor", eager.fused_forward, _fused_fake),
+    *(
+        operator
+        for suffix in ("backward", "backward_deterministic")  # the latter is never compiled
+        for operator in (
+            (
+                f"ms_deform_attn_{suffix}",
+                f"(Tensor grad_output, {_OPERANDS}) -> (Tensor, Tensor, Tensor)",
+                eager.backward,
+                _backward_fake,
+            ),
+            (
+                f"ms_deform_attn_fused_{suffix}",
+                f"(Tensor grad_output, {_FUSED_OPERANDS}) -> (Tensor, Tensor)",
+                eager.fused_backward,
+                _fused_backward_fake,
+            ),
+        )
+    ),
+)
+for _name, _schema, _kernel, _shapes in _OPERATORS:
+    torch.library.define(f"calibnet::{_name}", _schema)
+    torch.library.impl(f"calibnet::{_name}", "CompositeExplicitAutograd")(_kernel)
+    torch.library.register_fake(f"calibnet::{_name}")(_shapes)
 torch.library.register_autograd("calibnet::ms_deform_attn", _autograd, setup_context=_save_inputs)
+torch.library.register_autograd(
+    "calibnet::ms_deform_attn_fused", _fused_autograd, setup_context=_fused_save_inputs
+)
+library.load()

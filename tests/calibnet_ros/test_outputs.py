@@ -140,6 +140,7 @@ def test_after_destruction_nothing_is_offered(bench):
     for name in ("instances", "label_image", "overlay", "model_info"):
         topic = f"{bench.node.get_fully_qualified_name()}/{name}"
         bench.until(lambda topic=topic: bench.node.count_publishers(topic) == 0)
+        assert bench.node.get_publishers_info_by_topic(topic) == []
 
 
 def test_an_override_of_the_quality_of_one_output_changes_no_other(context):

@@ -27,6 +27,7 @@ from tests.support.ros import (
     image_msg,
     scene_depth_m,
     scene_rgb,
+    stamp_ns_of,
     value_of,
 )
 from tests.support.stub_perception_node import FAIL, METRES_OF_FULL_QUALITY, NOT_FINITE, SCORES
@@ -412,8 +413,8 @@ def test_a_stamp_of_the_future_is_answered_without_an_age_and_with_a_warning(rob
 def test_a_stamp_before_1970_does_not_stop_the_node(robot):
     stamp_ns = -5_000_000_000
     robot.send_pair(stamp_ns)
-    robot.answer(stamp_ns)
-    robot.ask()
+    assert stamp_ns_of(robot.answer(stamp_ns)) == stamp_ns
+    assert stamp_ns_of(robot.ask()) > 0
 
 
 CAMERA_INFOS = {

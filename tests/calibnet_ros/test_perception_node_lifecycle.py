@@ -75,7 +75,9 @@ def test_without_autostart_the_node_waits_unconfigured_and_loads_nothing(robot):
 
 
 def test_with_autostart_the_node_becomes_active_before_a_simulated_clock_begins(start_robot):
-    start_robot(parameters={"use_sim_time": True}).wait_for_state("active")
+    robot = start_robot(parameters={"use_sim_time": True})
+    robot.wait_for_state("active")
+    assert robot.state() == "active"
 
 
 def test_the_node_walks_its_states_again_and_again(unconfigured):
@@ -352,4 +354,5 @@ def test_a_late_answer_cannot_reach_a_listener_of_the_next_configuration(active)
     walk(active, "configure", "activate")
     active.wait_until_connected()
     wait_for(lambda: found, "a result")
+    assert active.node.count_publishers(topic) == 1
     active.node.destroy_subscription(subscription)

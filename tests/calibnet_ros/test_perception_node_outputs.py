@@ -243,6 +243,7 @@ def test_cameras_of_either_reliability_are_heard(robot):
         robot.color, color = publishers[0], robot.color
         robot.depth, depth = publishers[1], robot.depth
         robot.wait_for(robot.is_heard, "an answer")
+        assert [publisher.get_subscription_count() for publisher in publishers] == [1, 1]
         robot.color, robot.depth = color, depth
         for publisher in publishers:
             robot.node.destroy_publisher(publisher)

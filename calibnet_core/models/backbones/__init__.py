@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class BackboneLevels(NamedTuple):
     res5: Tensor
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """What every feature extractor offers.
 
     Attributes:
@@ -34,9 +35,9 @@ class Backbone(nn.Module):
     published_keys: KeyRules
     __call__: Callable[..., BackboneLevels]
 
+    @abstractmethod
     def forward(self, image: Tensor) -> BackboneLevels:
         """Extract the levels of a normalised image (B, 3, H, W), both sides multiples of 32."""
-        raise NotImplementedError
 
 
 def build_backbone(name: str) -> Backbone:

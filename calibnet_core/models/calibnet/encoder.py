@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibnet_core.models.backbones import Backbone, BackboneLevels
-from calibnet_core.ops import ms_deform_attn
+from calibnet_core.ops import ms_deform_attn_fused
 
 WIDTH = 256
 
@@ -49,10 +49,15 @@ class ModalityEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> EncoderLevels:
         """Encode a normalised image (B, 3, H, W)."""
+        c2, coarse_levels = self.projections(image)
+        t5, t4, t3 = self.transformer(coarse_levels)
+        return EncoderLevels(c2=c2, t3=t3, t4=t4, t5=t5)
+
+    def projections(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What the transformer passes by, C2, and what it mixes, coarsest first."""
         levels = self.backbone(image)._asdict()
         projected = {name: self.project[name](features) for name, features in levels.items()}
-        t5, t4, t3 = self.transformer([projected["res5"], projected["res4"], projected["res3"]])
-        return EncoderLevels(c2=projected["res2"], t3=t3, t4=t4, t5=t5)
+        return projected["res2"], [projected["res5"], projected["res4"], projected["res3"]]
 
 
 def conv_norm_relu(channels: int, width: int = WIDTH) -> nn.Sequential:
@@ -86,31 +91,33 @@ class DeformableTransformer(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Mix the levels [(B, 256, h, w), ...], coarsest first; order and shapes stay."""
         shapes = [(level.shape[2], level.shape[3]) for level in features]
-        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in features], dim=1)
-        areas = [height * width for height, width in shapes]
-        query_offset = torch.cat(
+        tokens, query_offset = levels_to_tokens(features), self.query_offset(shapes)
+        for layer in self.layers:
+            tokens = layer(tokens, query_offset, shapes)
+        return tokens_to_levels(tokens, shapes)
+
+    def query_offset(self, shapes: list[tuple[int, int]]) -> Tensor:
+        """Place and level of every token, (L, 256)."""
+        return torch.cat(
             [
-                (self.position_vector + embed).expand(area, -1)
-                for embed, area in zip(self.level_embed, areas, strict=True)
+                (self.position_vector + embed).expand(height * width, -1)
+                for embed, (height, width) in zip(self.level_embed, shapes, strict=True)
             ]
         )
-        reference_points = grid_centres(shapes, tokens)
-        for layer in self.layers:
-            tokens = layer(tokens, query_offset, reference_points, shapes)
-        return [
-            level.transpose(1, 2).reshape(tokens.shape[0], WIDTH, *shape)
-            for level, shape in zip(tokens.split(areas, dim=1), shapes, strict=True)
-        ]
 
 
-def grid_centres(shapes: list[tuple[int, int]], like: Tensor) -> Tensor:
-    """Centre of every cell of every level, (L, 2) x, y in 0..1, typed and placed as `like`."""
-    centres = []
-    for height, width in shapes:
-        y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
-        x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
-        centres.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).view(-1, 2))
-    return torch.cat(centres)
+def levels_to_tokens(levels: list[Tensor]) -> Tensor:
+    """Lay the cells of all levels [(B, C, h, w), ...] one after the other, (B, L, C)."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+
+def tokens_to_levels(tokens: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    """The inverse of `levels_to_tokens`."""
+    areas = [height * width for height, width in shapes]
+    return [
+        level.transpose(1, 2).unflatten(-1, shape)
+        for level, shape in zip(tokens.split(areas, dim=1), shapes, strict=True)
+    ]
 
 
 class DeformableLayer(nn.Module):
@@ -129,14 +136,10 @@ class DeformableLayer(nn.Module):
         self.norm2 = nn.LayerNorm(WIDTH)
 
     def forward(
-        self,
-        tokens: Tensor,
-        query_offset: Tensor,
-        reference_points: Tensor,
-        shapes: list[tuple[int, int]],
+        self, tokens: Tensor, query_offset: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
-        """Update tokens (B, L, 256), given each one's offset (L, 256) and place (L, 2)."""
-        attended = self.attention(tokens + query_offset, tokens, reference_points, shapes)
+        """Update tokens (B, L, 256), given each one's offset (L, 256)."""
+        attended = self.attention(tokens + query_offset, tokens, shapes)
         tokens = self.norm1(tokens + attended)
         updated: Tensor = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
         return updated
@@ -147,23 +150,28 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, *, num_levels: int, num_heads: int, num_points: int) -> None:
         super().__init__()
-        self.num_levels, self.num_heads, self.num_points = num_levels, num_heads, num_points
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         samples = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(WIDTH, samples * 2)
         self.attention_weights = nn.Linear(WIDTH, samples)
         self.value_proj = nn.Linear(WIDTH, WIDTH)
         self.output_proj = nn.Linear(WIDTH, WIDTH)
+        self.merged_projection: nn.Module | None = None
+        """The first two layers as one, where `stacked_transformer` has prepared it."""
 
-    def forward(
-        self, query: Tensor, tokens: Tensor, reference_points: Tensor, shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Attend from `query` to `tokens`, both (B, L, 256), around points (L, 2)."""
-        batch, length, _ = query.shape
-        layout = (batch, length, self.num_heads, self.num_levels, self.num_points)
-        value = self.value_proj(tokens).view(batch, length, self.num_heads, -1)
-        weights = self.attention_weights(query).view(*layout[:3], -1).softmax(-1).view(layout)
-        cells = query.new_tensor([(width, height) for height, width in shapes]).view(-1, 1, 2)
-        offsets = self.sampling_offsets(query).view(*layout, 2)
-        locations = reference_points.view(-1, 1, 1, 1, 2) + offsets / cells
-        attended: Tensor = self.output_proj(ms_deform_attn(value, shapes, locations, weights))
+    def forward(self, query: Tensor, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """Attend from `query` to `tokens`, both (B, L, 256); a query looks around its own cell."""
+        value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
+        attended: Tensor = self.output_proj(
+            ms_deform_attn_fused(value, shapes, self.offsets_and_logits(query))
+        )
         return attended
+
+    def offsets_and_logits(self, query: Tensor) -> Tensor:
+        """What both linear layers say about `query`, from one matrix product (B, L, 288)."""
+        if self.merged_projection is not None:
+            merged: Tensor = self.merged_projection(query)
+            return merged
+        layers = (self.sampling_offsets, self.attention_weights)
+        weight = torch.cat([layer.weight for layer in layers])
+        return F.linear(query, weight, torch.cat([layer.bias for layer in layers]))

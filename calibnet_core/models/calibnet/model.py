@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from calibnet_core.models.calibnet.encoder import EncoderLevels
+from calibnet_core.models.calibnet.stacked_encoders import StackedEncoders
 
 
 @dataclass
@@ -75,6 +76,8 @@ class CalibNet(nn.Module):
         self.rgb_encoder, self.depth_encoder = rgb_encoder, depth_encoder
         self.mask_branch, self.kernel_branch = mask_branch, kernel_branch
         self.auxiliary_heads = nn.ModuleDict(auxiliary_heads)
+        self.stacked_encoders: StackedEncoders | None = None
+        """Both encoders as one, where `inference_form` has prepared it."""
 
     def forward(self, rgb: Tensor, depth: Tensor) -> RawPrediction:
         """Predict N candidate instances.
@@ -98,8 +101,7 @@ class CalibNet(nn.Module):
                 f"rgb is {tuple(rgb.shape)} and depth {tuple(depth.shape)}; expected both "
                 "(B, 3, H, W) with H and W multiples of 32, as preprocessing.prepare pads"
             )
-        rgb_levels: EncoderLevels = self.rgb_encoder(rgb)
-        depth_levels: EncoderLevels = self.depth_encoder(depth)
+        rgb_levels, depth_levels = self.encode(rgb, depth)
         mask_features = self.mask_branch(rgb_levels, depth_levels)
         kernels, score_logits, objectness_logits = self.kernel_branch(
             rgb_levels.t3, depth_levels.t3
@@ -113,6 +115,13 @@ class CalibNet(nn.Module):
             if self.training
             else {},
         )
+
+    def encode(self, rgb: Tensor, depth: Tensor) -> tuple[EncoderLevels, EncoderLevels]:
+        """Both encoders, arguments as in `forward`."""
+        if self.stacked_encoders is not None:
+            stacked: tuple[EncoderLevels, EncoderLevels] = self.stacked_encoders(rgb, depth)
+            return stacked
+        return self.rgb_encoder(rgb), self.depth_encoder(depth)
 
     def _auxiliary_logits(
         self, rgb_levels: EncoderLevels, depth_levels: EncoderLevels

@@ -653,4 +653,5 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_parameter(
     ],
 )
 def test_the_bounds_of_every_parameter_are_allowed(values: dict[str, Any]) -> None:
-    PairerConfig(**values)
+    config = PairerConfig(**values)
+    assert {name: getattr(config, name) for name in values} == values

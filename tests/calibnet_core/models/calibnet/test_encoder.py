@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from calibnet_core.models.backbones import Backbone, BackboneLevels
 from calibnet_core.models.calibnet.encoder import (
     WIDTH,
     DeformableAttention,
@@ -17,21 +16,11 @@ from calibnet_core.models.calibnet.encoder import (
     DeformableTransformer,
     ModalityEncoder,
     conv_norm_relu,
-    grid_centres,
 )
+from tests.support.backbones import PyramidOfMeans
 
 SHAPES = [(1, 2), (2, 3), (4, 5)]
 LENGTH = sum(height * width for height, width in SHAPES)
-
-
-class PyramidOfMeans(Backbone):
-    """Stands in for a backbone: every level is the image, averaged down to its size."""
-
-    channels = (3, 3, 3, 3)
-    published_keys = ()
-
-    def forward(self, image: Tensor) -> BackboneLevels:
-        return BackboneLevels(*(F.avg_pool2d(image, stride) for stride in (4, 8, 16, 32)))
 
 
 def attention_by_loops(
@@ -78,7 +67,7 @@ def test_attention_equals_the_definition_by_loops() -> None:
     module.sampling_offsets.bias.normal_(std=1.5)
     tokens = torch.randn(2, LENGTH, WIDTH)
     query = tokens + torch.randn(LENGTH, WIDTH)
-    attended = module(query, tokens, grid_centres(SHAPES, tokens), SHAPES)
+    attended = module(query, tokens, SHAPES)
     for image in range(2):
         expected = torch.from_numpy(attention_by_loops(module, query[image], tokens[image]))
         torch.testing.assert_close(attended[image].double(), expected, rtol=1e-4, atol=1e-5)
@@ -92,7 +81,6 @@ def test_a_layer_adds_then_normalises_twice() -> None:
         norm.weight.normal_()
         norm.bias.normal_()
     tokens, offset = torch.randn(2, LENGTH, WIDTH), torch.randn(LENGTH, WIDTH)
-    points = grid_centres(SHAPES, tokens)
 
     def normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
@@ -100,18 +88,11 @@ def test_a_layer_adds_then_normalises_twice() -> None:
         return centred / deviation * norm.weight + norm.bias
 
     # Only the query knows its place; what is read and what is kept does not.
-    x = normalised(tokens + layer.attention(tokens + offset, tokens, points, SHAPES), layer.norm1)
+    x = normalised(tokens + layer.attention(tokens + offset, tokens, SHAPES), layer.norm1)
     hidden = layer.linear1(x)
     hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
     expected = normalised(x + layer.linear2(hidden), layer.norm2)
-    torch.testing.assert_close(
-        layer(tokens, offset, points, SHAPES), expected, rtol=1e-4, atol=1e-5
-    )
-
-
-def test_grid_centres_are_x_then_y_row_by_row_and_level_by_level() -> None:
-    centres = grid_centres([(1, 2), (2, 1)], torch.zeros(1))
-    assert centres.tolist() == [[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]
+    torch.testing.assert_close(layer(tokens, offset, SHAPES), expected, rtol=1e-4, atol=1e-5)
 
 
 def transformer(num_layers: int = 2, position: Tensor | None = None) -> DeformableTransformer:
@@ -131,7 +112,7 @@ def test_the_transformer_gives_every_layer_position_and_level_anew() -> None:
     ]
     offset = torch.cat(embeds) + module.position_vector
     for layer in module.layers:
-        tokens = layer(tokens, offset, grid_centres(SHAPES, tokens), SHAPES)
+        tokens = layer(tokens, offset, SHAPES)
 
     first = 0
     for (height, width), mixed in zip(SHAPES, module(levels), strict=True):

@@ -21,10 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibnet_core.config import InferenceConfig, InputConfig
-from calibnet_core.models.calibnet import CalibNet, RawPrediction
+from calibnet_core.models.calibnet import CalibNet, RawPrediction, encoder
 from calibnet_core.models.calibnet.position import published_position_vector
 from calibnet_core.models.calibnet.published_keys import own_key
 from calibnet_core.models.inference_form import inference_form
+from calibnet_core.ops import (
+    eager,
+    ms_deform_attn,
+    ms_deform_attn_fused,
+    ms_deform_attn_reference,
+)
 from calibnet_core.postprocess import candidate_confidence, select_instances
 from calibnet_core.preprocessing import normalise, resize, resized_size
 from calibnet_core.structures import Instances
@@ -254,13 +260,84 @@ def test_a_tap_that_is_off_by_little_would_be_noticed(case: Case) -> None:
     assert differing_taps(case.trace | {name: nudged}, case.expected_trace) == [name]
 
 
-def test_the_form_that_infers_stays_within_the_limits(case: Case, published_r50: CalibNet) -> None:
+@pytest.mark.parametrize("one_batch", [False, True], ids=["two_calls", "one_batch"])
+def test_the_form_that_infers_stays_within_the_limits(
+    case: Case, published_r50: CalibNet, one_batch: bool
+) -> None:
     inputs = normalise(case.expected["image"]), normalise(grey(case.expected["depth"]))
     with torch.inference_mode():
-        raw = inference_form(published_r50)(*inputs)
-    assert furthest(raw.score_logits[0], case.expected["score_logits"]) <= 1e-3
-    assert furthest(raw.objectness_logits[0], case.expected["objectness_logits"]) <= 1e-3
-    assert furthest(raw.mask_logits[0], case.expected["mask_logits_quarter"]) <= 2e-3
+        raw = inference_form(published_r50, one_batch=one_batch)(*inputs)
+    assert_within_limits(raw, case.expected)
+
+
+def assert_within_limits(raw: RawPrediction, expected: dict[str, NDArray[Any]]) -> None:
+    assert furthest(raw.score_logits[0].cpu(), expected["score_logits"]) <= 1e-3
+    assert furthest(raw.objectness_logits[0].cpu(), expected["objectness_logits"]) <= 1e-3
+    assert furthest(raw.kernels[0].cpu(), expected["kernels"]) <= 2e-3
+    assert furthest(raw.mask_logits[0].cpu(), expected["mask_logits_quarter"]) <= 2e-3
+
+
+Attention = Callable[[Tensor, list[tuple[int, int]], Tensor], Tensor]
+
+
+def drop_in(attend: Callable[[Tensor, Any, Tensor, Tensor], Tensor]) -> Attention:
+    """The fused operator's job with an implementation that takes locations and weights."""
+
+    def fused(value: Tensor, shapes: list[tuple[int, int]], packed: Tensor) -> Tensor:
+        flat = [side for shape in shapes for side in shape]
+        return attend(value, shapes, *eager.unpack(value, flat, None, packed))
+
+    return fused
+
+
+def eager_fused(value: Tensor, shapes: list[tuple[int, int]], packed: Tensor) -> Tensor:
+    return eager.fused_forward(value, [side for shape in shapes for side in shape], None, packed)
+
+
+IMPLEMENTATIONS: dict[str, Attention] = {
+    "fused": ms_deform_attn_fused,
+    "drop_in": drop_in(ms_deform_attn),
+    "eager_fused": eager_fused,
+    "grid_sample": drop_in(ms_deform_attn_reference),
+}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_every_implementation_of_attention_gives_the_published_answer(
+    case: Case,
+    published_r50: CalibNet,
+    implementation: str,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    calls = []
+
+    def counted(*operands: Any) -> Tensor:
+        calls.append(operands[0].device.type)
+        return IMPLEMENTATIONS[implementation](*operands)
+
+    monkeypatch.setattr(encoder, "ms_deform_attn_fused", counted)
+    model = copy.deepcopy(published_r50).to(device) if device == "cuda" else published_r50
+    images = (normalise(case.expected["image"]), normalise(grey(case.expected["depth"])))
+    with torch.inference_mode(), tapped(model) as trace:
+        raw = model(*(image.to(device) for image in images))
+
+    assert calls == [device] * 6  # three layers in each encoder
+    assert differing_taps(trace, case.expected_trace) == []
+    assert_within_limits(raw, case.expected)
+    height, width = case.expected["orig_size"].tolist()
+    instances = select_instances(
+        raw,
+        network_size=case.expected["image"].shape[:2],
+        image_size=(height, width),
+        config=InferenceConfig.published(),
+    )
+    np.testing.assert_array_equal(instances.kernel_indices, case.instances.kernel_indices)
+    assert (instances.masks != case.instances.masks).sum() <= instances.masks.size // 100_000
 
 
 def test_the_same_candidates_are_kept(case: Case) -> None:
