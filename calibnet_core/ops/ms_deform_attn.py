@@ -148,6 +148,12 @@ def _check_value(
     """Refuse levels that are not value's, and types and devices that cannot be used together."""
     if value.dim() != 4:
         raise ValueError(f"{operator}: value is {tuple(value.shape)}; expected (B, L, M, D)")
+    if not level_shapes or not all(
+        isinstance(shape, (tuple, list)) and len(shape) == 2 for shape in level_shapes
+    ):
+        raise ValueError(
+            f"{operator}: level_shapes are {level_shapes}; expected (height, width) of each level"
+        )
     if any(side < 1 for shape in level_shapes for side in shape):
         raise ValueError(
             f"{operator}: level_shapes are {list(level_shapes)}; every height and width must be 1 "
@@ -223,7 +229,18 @@ def _check_fused(
 # --- shapes for tracing -------------------------------------------------------------------------
 
 
+def _refuse_several_devices(*tensors: Tensor | None) -> None:
+    """What the kernels refuse, tracing must refuse too."""
+    devices = {tensor.device for tensor in tensors if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(
+            f"ms_deform_attn: tensors are on the devices {sorted(map(str, devices))}; move them to "
+            "one device"
+        )
+
+
 def _fake(value: Tensor, level_shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    _refuse_several_devices(value, locations, weights)
     return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
 
 
@@ -234,6 +251,7 @@ def _backward_fake(
     locations: Tensor,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    _refuse_several_devices(grad_output, value, locations, weights)
     return (
         value.new_empty(value.shape),
         locations.new_empty(locations.shape),
@@ -244,6 +262,7 @@ def _backward_fake(
 def _fused_fake(
     value: Tensor, level_shapes: Sequence[int], reference_points: Tensor | None, packed: Tensor
 ) -> Tensor:
+    _refuse_several_devices(value, reference_points, packed)
     return value.new_empty(value.shape[0], packed.shape[1], value.shape[2] * value.shape[3])
 
 
@@ -254,6 +273,7 @@ def _fused_backward_fake(
     reference_points: Tensor | None,
     packed: Tensor,
 ) -> tuple[Tensor, Tensor]:
+    _refuse_several_devices(grad_output, value, reference_points, packed)
     return value.new_empty(value.shape), packed.new_empty(packed.shape)
 
 
@@ -305,12 +325,20 @@ def _fused_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, Tensor
     grad_points = None
     if reference_points is not None and ctx.needs_input_grad[2]:
         # Moving the point by 1 moves every sample of a level by its width or height in cells.
-        levels = len(ctx.level_shapes) // 2
-        offsets = grad_packed[..., : 2 * grad_packed.shape[-1] // 3].to(reference_points.dtype)
-        by_level = offsets.unflatten(-1, (value.shape[2], levels, -1, 2)).sum((2, 4))
+        heads, levels, width = value.shape[2], len(ctx.level_shapes) // 2, grad_packed.shape[-1]
+        points = width // max(3 * heads * levels, 1)
+        offsets = grad_packed[..., : 2 * width // 3].to(reference_points.dtype)
+        by_level = offsets.unflatten(-1, (heads, levels, points, 2)).sum((2, 4))
         cells = eager.cell_counts(ctx.level_shapes, reference_points).view(levels, 2)
         grad_points = (by_level * cells).sum(2)
     return grad_value, None, grad_points, grad_packed
+
+
+def _no_second_derivative(ctx: Any, *gradients: Tensor) -> None:
+    raise RuntimeError(
+        "ms_deform_attn has no second derivative; take the first without create_graph, or use "
+        "ms_deform_attn_reference"
+    )
 
 
 # --- registration -------------------------------------------------------------------------------
@@ -345,6 +373,9 @@ for _name, _schema, _kernel, _shapes in _OPERATORS:
     torch.library.define(f"calibnet::{_name}", _schema)
     torch.library.impl(f"calibnet::{_name}", "CompositeExplicitAutograd")(_kernel)
     torch.library.register_fake(f"calibnet::{_name}")(_shapes)
+    if "backward" in _name:
+        # Without a formula torch would warn and leave the second derivative out.
+        torch.library.register_autograd(f"calibnet::{_name}", _no_second_derivative)
 torch.library.register_autograd("calibnet::ms_deform_attn", _autograd, setup_context=_save_inputs)
 torch.library.register_autograd(
     "calibnet::ms_deform_attn_fused", _fused_autograd, setup_context=_fused_save_inputs

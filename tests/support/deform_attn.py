@@ -6,7 +6,7 @@ locations, weights) or (value, level shapes, packed, reference points or None).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, floor
 from typing import Any
@@ -132,6 +132,14 @@ def cast(arguments: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
 
 def tensors_of(arguments: tuple[Any, ...]) -> list[Tensor]:
     return [argument for argument in arguments if isinstance(argument, Tensor)]
+
+
+def with_tensors(arguments: tuple[Any, ...], tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    """`arguments` with other tensors in the same places."""
+    remaining = iter(tensors)
+    return tuple(
+        next(remaining) if isinstance(argument, Tensor) else argument for argument in arguments
+    )
 
 
 def flat(level_shapes: Shapes) -> list[int]:
@@ -306,9 +314,9 @@ class Operator:
     """What `random` takes for few, some and most readings outside the maps."""
 
     def stored(self, arguments: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-        """Round `arguments` to the types that a caller has beside a value of `dtype`.
+        """Round `arguments` as a caller has them beside a value of `dtype`.
 
-        That is half precision for half of a half-precision model's tensors; places are float32.
+        What a linear layer puts out has value's type, places are float32 or float64.
         """
         computing = torch.float64 if dtype == torch.float64 else torch.float32
         value, shapes, third, fourth = arguments
@@ -318,6 +326,16 @@ class Operator:
     def places(self, arguments: tuple[Any, ...]) -> Tensor:
         """The locations or offsets among `arguments`, (B, Q, M, levels, P, 2), to write to."""
         return split_packed(arguments)[0] if self.fused else arguments[2]
+
+    def look_at(self, arguments: FusedInputs | Inputs, pixels: Tensor) -> None:
+        """Make all points look at `pixels`, (..., 2) x, y, of their levels, in float64."""
+        _, shapes, _, reference_points = arguments
+        cells, places = widths_and_heights(shapes), self.places(arguments)
+        if not self.fused:
+            places[:] = (pixels + 0.5) / cells
+            return
+        centres = centres_by_loops(shapes) if reference_points is None else reference_points
+        places[:] = pixels + 0.5 - centres[..., :, None, None, None, :] * cells
 
     def shares(self, arguments: tuple[Any, ...]) -> Tensor:
         """The weights or logits among `arguments`, (B, Q, M, levels, P), to write to."""

@@ -1,4 +1,4 @@
-// Deformable attention on the GPU: checks, choice of the kernel, launch and registration.
+// Deformable attention on the GPU: checks, launch and registration.
 //
 // The library is built without a GPU and loads without one: it links nothing of CUDA but the static
 // runtime, which looks for a driver at the first call. torch's current stream comes from a function
@@ -10,8 +10,9 @@
 
 #include <tuple>
 
-#include "cuda_kernels.cuh"
 #include "problem.h"
+// After what defines STD_TORCH_CHECK.
+#include "cuda_shape.cuh"
 
 #if !defined(CALIBNET_CUDA_TARGETS)
 #define CALIBNET_CUDA_TARGETS "default"
@@ -61,56 +62,6 @@ class DeviceGuard {
   int previous_ = 0;
   bool changed_ = false;
 };
-
-bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
-// Lanes of a pair and threads of a block whose corner tables fit into shared memory.
-struct Shape {
-  int group, threads, shared_bytes;
-};
-
-Shape choose_shape(int64_t lanes_wanted, int64_t samples, int64_t entry_bytes) {
-  int64_t group = 1, threads = kMaxThreads;
-  while (group < lanes_wanted && group < 32) group *= 2;
-  // A pair's table: an odd number of entries, as table_pitch says.
-  STD_TORCH_CHECK(samples < kMaxSharedBytes / entry_bytes, "ms_deform_attn: ", samples,
-                  " points per query and head are more than the kernels hold");
-  const int64_t table = (samples | 1) * entry_bytes;
-  while (threads > 32 && threads / group * table > kMaxSharedBytes) threads /= 2;
-  while (group < 32 && threads / group * table > kMaxSharedBytes) group *= 2;
-  return {static_cast<int>(group), static_cast<int>(threads),
-          static_cast<int>(threads / group * table)};
-}
-
-template <typename Value, typename Real>
-using Kernel = void (*)(DeviceCall<Value, Real>);
-
-template <bool Fused, bool Backward, int Levels, int Points, int Group, int Width, typename Value,
-          typename Real>
-Kernel<Value, Real> kernel_of() {
-  if constexpr (Backward) {
-    return &backward_kernel<Fused, Levels, Points, Group, Width, Value, Real>;
-  } else {
-    return &forward_kernel<Fused, Levels, Points, Group, Width, Value, Real>;
-  }
-}
-
-// The usual sizes have kernels of their own, in which every loop has a known length.
-template <bool Fused, bool Backward, typename Value, typename Real>
-Kernel<Value, Real> choose_kernel(const DeviceCall<Value, Real>& call, bool vectorised) {
-  constexpr int kWidth = 16 / sizeof(Value);
-  if (!vectorised) return kernel_of<Fused, Backward, 0, 0, 0, 1, Value, Real>();
-  if constexpr (!std::is_same_v<Value, double>) {
-    constexpr int kGroup = 32 / kWidth;
-    if (call.channels == 32 && call.group == kGroup && call.num_points == 4) {
-      if (call.num_levels == 3)
-        return kernel_of<Fused, Backward, 3, 4, kGroup, kWidth, Value, Real>();
-      if (call.num_levels == 4)
-        return kernel_of<Fused, Backward, 4, 4, kGroup, kWidth, Value, Real>();
-    }
-  }
-  return kernel_of<Fused, Backward, 0, 0, 0, kWidth, Value, Real>();
-}
 
 template <bool Fused, bool Backward, typename Value, typename Real>
 void launch(DeviceCall<Value, Real> call, const Problem& problem, int32_t device) {
