@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import time
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
 
@@ -24,6 +23,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
+
+from benchmarks.measure import (
+    Run,
+    Summary,
+    alternate,
+    command_line,
+    describe_machine,
+    describe_versions,
+    summarise,
+)
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import encoder
 from calibnet_core.models.inference_form import inference_form
@@ -57,25 +67,25 @@ def main() -> None:
 
         return form
 
-    plain = with_attention(by_grid_sample)
-    forms: dict[str, Callable[[], torch.Tensor]] = {
-        "plain": plain,
+    forms = {
+        "plain": with_attention(by_grid_sample),
         "eager": with_attention(by_eager_kernel),
         "operator": lambda: plain_model(rgb, depth).mask_logits,
         "default": lambda: default_model(*last).mask_logits,
     }
     with torch.inference_mode():
         outputs = {name: form() for name, form in forms.items()}  # also the warm-up
-        seconds: dict[str, list[float]] = {name: [] for name in (*forms, "plain again")}
-        for _ in range(arguments.pairs):
-            for name, form in (*forms.items(), ("plain again", plain)):
-                seconds[name].append(cpu_seconds(form))
+        seconds = alternate(
+            {name: Run(form) for name, form in forms.items()},
+            repeated=["plain"],
+            rounds=arguments.pairs,
+        )
     largest = float(outputs["plain"].abs().max())
     deviation = {
         name: float((output - outputs["plain"]).abs().max()) / largest
         for name, output in outputs.items()
     }
-    report(arguments, seconds, deviation)
+    report(arguments, summarise(seconds["cpu"], "plain"), deviation)
 
 
 def by_grid_sample(
@@ -93,51 +103,35 @@ def by_eager_kernel(
     return eager.fused_forward(value, [side for shape in shapes for side in shape], None, packed)
 
 
-def cpu_seconds(form: Callable[[], torch.Tensor]) -> float:
-    """CPU time of one call; wall time would measure the neighbours of a shared machine."""
-    started = time.process_time()
-    form()
-    return time.process_time() - started
-
-
 def report(
-    arguments: argparse.Namespace, seconds: dict[str, list[float]], deviation: dict[str, float]
+    arguments: argparse.Namespace, summaries: dict[str, Summary], deviation: dict[str, float]
 ) -> None:
-    """Print medians, pairwise ratios to the plain form, their spread, and the deviation."""
+    """Print medians, ratios to the plain form round by round, their spread, and the deviation."""
     table = Table(
         title=f"{arguments.model}, {HEIGHT}x{WIDTH}, fp32, 1 thread, {arguments.pairs} pairs"
     )
     for column in ("form", "median ms", "plain / form", "lowest", "highest", "max deviation"):
         table.add_column(column, justify="left" if column == "form" else "right")
     figures = {}
-    for name, values in seconds.items():
-        ratios = [plain / value for plain, value in zip(seconds["plain"], values, strict=True)]
-        figures[name] = {
-            "median_ms": statistics.median(values) * 1e3,
-            "ratio": statistics.median(ratios),
-            "ratio_lowest": min(ratios),
-            "ratio_highest": max(ratios),
-            "relative_deviation": deviation.get(name, 0.0),
-        }
-        row = figures[name]
-        cells = (row["ratio"], row["ratio_lowest"], row["ratio_highest"])
+    for name, summary in summaries.items():
+        figures[name] = {**asdict(summary), "relative_deviation": deviation.get(name, 0.0)}
+        ratios = (summary.ratio, summary.ratio_lowest, summary.ratio_highest)
         table.add_row(
             name,
-            f"{row['median_ms']:.0f}",
-            *(f"{cell:.2f}" for cell in cells),
-            f"{row['relative_deviation']:.0e}",
+            f"{summary.median_ms:.0f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
+            f"{deviation.get(name, 0.0):.0e}",
         )
     Console().print(table)
     if arguments.json:
-        machine = {
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
+        record = {
+            "machine": describe_machine(),
+            "versions": describe_versions("torch", "torchvision"),
             "operator": str(info()),
+            "command": command_line(),
+            "forms": figures,
         }
-        Path(arguments.json).write_text(
-            json.dumps({"machine": machine, "forms": figures}, indent=2)
-        )
+        Path(arguments.json).write_text(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":
