@@ -27,7 +27,7 @@ from calibnet_core.checkpoint import (
     save_weights,
     sha256_of,
 )
-from calibnet_core.models.backbones import Backbone
+from calibnet_core.models.backbones import Backbone, BackboneLevels
 from tests.support.parity import published_entries
 
 StateDict = dict[str, Tensor]
@@ -41,6 +41,9 @@ class TinyBackbone(Backbone):
         self.conv = nn.Conv2d(3, 2, 1)
         self.norm = nn.BatchNorm2d(2)
         self.register_buffer("relative_position_index", torch.arange(4))
+
+    def forward(self, image: Tensor) -> BackboneLevels:
+        raise NotImplementedError  # holds weights, computes nothing
 
 
 class TinyNetwork(nn.Module):

@@ -246,6 +246,6 @@ def test_a_misspelt_argument_is_refused(tmp_path, capsys):
 
 def test_the_name_of_the_node_may_lack_its_slash(robot, rclpy_context, tmp_path):
     bag = make_bag(tmp_path / "bag", first_ns=FIRST_STAMP_NS + 8 * 10**12)
-    report = played(robot, bag, node_name=robot.node_name.removeprefix("/"), timeout_s=2)
+    report = played(robot, bag, node_name=robot.node_name.removeprefix("/"))
     assert report.num_answered == 3
     assert report.counters["in_flight"] == 0  # its diagnostics were recognised
