@@ -110,8 +110,10 @@ def test_no_instances_make_no_messages_and_an_empty_label_image():
 
 def test_messages_of_instances_can_be_serialised():
     (msg,) = instances_to_msgs(instances_of(np.ones((1, 9, 9), bool)), MaskEncoding.RLE)
-    data = serialize_message(msg)
-    assert serialize_message(deserialize_message(data, InstanceMask)) == data
+    received = deserialize_message(serialize_message(msg), InstanceMask)
+    assert received.mask_data == msg.mask_data
+    again = deserialize_message(serialize_message(received), InstanceMask)
+    assert repr(again) == repr(received)  # NaN equals nothing; serialised, gaps hold any byte
 
 
 @pytest.mark.parametrize(

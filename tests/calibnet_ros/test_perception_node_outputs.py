@@ -10,7 +10,6 @@ pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
 from calibnet_ros.msg import InstanceMask, InstanceMaskArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from calibnet_core.perception.frame_assembly import pixels_of
@@ -229,7 +228,7 @@ def test_planners_of_either_reliability_get_the_instances(robot, watch, profile)
     found = watch("instances", profile, InstanceMaskArray)
     msg = robot.ask()
     received = picture_for(found, stamp_ns_of(msg))
-    assert serialize_message(received) == serialize_message(msg)  # NaN equals nothing
+    assert repr(received) == repr(msg)  # NaN equals nothing; serialised, gaps hold any byte
 
 
 def test_cameras_of_either_reliability_are_heard(robot):
