@@ -4,8 +4,8 @@ Metadata stands in setup.cfg. The messages are built where the ROS wheels of req
 are installed in the same environment; elsewhere the wheel holds `calibnet_core` and its command
 line. The compiled operator kernels are built where torch is installed in the same environment and
 CMake and a C++ compiler are there; elsewhere the operators run in plain torch. A build that was
-begun and fails is an error; `CALIBNET_OPS=off` leaves the kernels out, `CALIBNET_OPS=cpu` only
-those for CUDA.
+begun and fails is an error. The environment variable `CALIBNET_BUILD_OPS` may be `off`, which
+leaves the kernels out, or `cpu`, which leaves out those for CUDA.
 """
 
 import os
@@ -25,13 +25,32 @@ SOURCE = Path(__file__).resolve().parent
 # nothing looks for them. It also finds the wheels from within pip's build isolation.
 INSTALLED = Path(sysconfig.get_path("purelib"))
 HAS_ROS_WHEELS = (INSTALLED / "rosidl_cmake").is_dir()
-TORCH = INSTALLED / "torch"
-OPERATORS = os.environ.get("CALIBNET_OPS", "auto")  # CMake refuses what it does not know
+
+
+def find_torch() -> Path:
+    """Folder of the torch that this environment imports; it may lie in another one that it shows.
+
+    Asked of a fresh interpreter, since pip's build isolation hides what is installed from this one.
+    """
+    question = (
+        "from importlib.util import find_spec as f; s = f('torch'); print(s.origin if s else '')"
+    )
+    hiding = ("PYTHONPATH", "PYTHONNOUSERSITE")
+    environment = {name: value for name, value in os.environ.items() if name not in hiding}
+    command = [sys.executable, "-c", question]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment, cwd=sys.prefix
+    )
+    return Path(answer.stdout.strip() or "no torch").parent
+
+
+TORCH = find_torch()
+OPERATORS = os.environ.get("CALIBNET_BUILD_OPS") or "auto"  # CMake refuses what it does not know
 COMPILERS = (os.environ.get("CXX", "c++"), "g++", "clang++")
 MISSING_FOR_OPERATORS = [
     name
     for name, found in (
-        ("an installed torch", TORCH.is_dir()),
+        ("an installed torch", (TORCH / "version.py").is_file()),
         ("CMake", shutil.which("cmake")),
         ("a C++ compiler", any(map(shutil.which, COMPILERS))),
     )
@@ -54,6 +73,8 @@ class BuildWithCMake(build_py):
         # pip builds in the source tree, where modules deleted since the last build would live on.
         shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
+        # An editable installation runs the sources; what is built goes where git ignores it.
+        self.packages_folder = SOURCE if self.editable_mode else Path(self.build_lib)
         if not BUILDS_OPERATORS:
             why = "no " + " and no ".join(MISSING_FOR_OPERATORS) if MISSING_FOR_OPERATORS else "off"
             print(f"calibnet_ros: packing without compiled operators: {why}", file=sys.stderr)
@@ -70,14 +91,14 @@ class BuildWithCMake(build_py):
     def add_operators(self, prefix: Path) -> None:
         """Copy the kernels beside the Python that loads them; none where torch is too old."""
         for library in prefix.rglob("libcalibnet_ops.so"):
-            shutil.copy2(library, Path(self.build_lib, "calibnet_core", "ops"))
+            shutil.copy2(library, self.packages_folder / "calibnet_core" / "ops")
 
     def add_ros_package(self, prefix: Path) -> None:
         """Copy messages and kernels into the Python packages; the rest goes to share and lib."""
         self.add_operators(prefix)
         (generated,) = prefix.glob("lib/**/calibnet_ros/msg")
-        package = Path(self.build_lib, "calibnet_ros")
-        shutil.copytree(generated, package / "msg")
+        package = self.packages_folder / "calibnet_ros"
+        shutil.copytree(generated, package / "msg", dirs_exist_ok=True)
         for extension in generated.parent.glob("*.so"):
             shutil.copy2(extension, package)
         python_folder = generated.parent.parent  # packed above
@@ -97,7 +118,7 @@ def run_cmake(source: Path, build: Path) -> Path:
     environment |= {"AMENT_PREFIX_PATH": sys.prefix, "CMAKE_PREFIX_PATH": sys.prefix}
     options = {
         "BUILD_TESTING": "OFF",
-        "CALIBNET_OPS": OPERATORS if BUILDS_OPERATORS else "off",
+        "CALIBNET_BUILD_OPS": OPERATORS if BUILDS_OPERATORS else "off",
         "CALIBNET_TORCH": TORCH,
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_INSTALL_PREFIX": prefix,

@@ -74,20 +74,22 @@ def _table_rows(
     widths = list(level_shapes[1::2])
     areas = [height * width for height, width in zip(level_shapes[0::2], widths, strict=True)]
     starts = [sum(areas[:level]) for level in range(len(areas))]
-    # Token numbers stay exact in float32: below 2**24 of them a level stack is larger than any
-    # image allowed.
-    width = x.index[0].new_tensor(widths).repeat_interleave(points)
-    start = x.index[0].new_tensor(starts).repeat_interleave(points)
+    # float32 counts to 2**24; what it holds exactly is faster than integers.
+    counting = x.index[0].dtype if tokens * heads < 2**24 else torch.float64
+    width = x.index[0].new_tensor(widths, dtype=counting).repeat_interleave(points)
+    start = x.index[0].new_tensor(starts, dtype=counting).repeat_interleave(points)
     first = torch.arange(batch, device=value.device, dtype=integer).view(-1, 1, 1) * (
         tokens * heads
     )
     first = (first + torch.arange(heads, device=value.device, dtype=integer)).expand(
         -1, bags // (batch * heads), -1
     )
-    columns = [(index * heads).to(integer).add_(first.reshape(bags, 1)) for index in x.index]
+    columns = [
+        (index.to(counting) * heads).to(integer).add_(first.reshape(bags, 1)) for index in x.index
+    ]
     rows = torch.empty(bags, 4, per_bag, device=value.device, dtype=integer)
     for line, index in enumerate(y.index):
-        line_start = (index * width).add_(start).to(integer).mul_(heads)
+        line_start = (index.to(counting) * width).add_(start).to(integer).mul_(heads)
         for side, column in enumerate(columns):
             torch.add(line_start, column, out=rows[:, 2 * line + side])
     return rows

@@ -59,13 +59,13 @@ def load() -> None:
         ValueError: the environment variable holds something else.
     """
     global _loaded, _reason
-    switch = os.environ.get(SWITCH, "auto")
+    switch = os.environ.get(SWITCH) or "auto"
     if switch not in ("auto", "eager"):
         raise ValueError(f"{SWITCH} is '{switch}'; set it to 'eager' or leave it unset")
     path = find() if switch == "auto" else None
     if path is not None:
         _loaded = (path, _open(path))
-        _reason = "" if _has_cuda_kernels() else "the library was built without nvcc"
+        _reason = "" if _has_cuda_kernels() else "the library was built without CUDA"
         _log.info("%s", info())
     elif switch == "eager":
         _reason = f"{SWITCH}=eager leaves the compiled kernels out"

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from calibnet_core.ops import eager, library
 
@@ -47,11 +48,13 @@ def ms_deform_attn(
 
     Raises:
         ValueError: the shapes do not belong together, or devices or types are mixed.
+        RuntimeError: an argument carries a forward-mode tangent; only gradients are implemented.
     """
     _check_value(
         "ms_deform_attn", value, level_shapes, {"locations": locations, "weights": weights}
     )
     _check_sampling(value, level_shapes, locations, weights)
+    _refuse_tangents("ms_deform_attn", value, locations, weights)
     computing = eager.compute_type(value)
     output: Tensor = torch.ops.calibnet.ms_deform_attn(
         value.contiguous(),
@@ -87,12 +90,14 @@ def ms_deform_attn_fused(
 
     Raises:
         ValueError: the shapes do not belong together, or devices or types are mixed.
+        RuntimeError: an argument carries a forward-mode tangent; only gradients are implemented.
     """
     others = {"packed": packed}
     if reference_points is not None:
         others["reference_points"] = reference_points
     _check_value("ms_deform_attn_fused", value, level_shapes, others)
     _check_fused(value, level_shapes, packed, reference_points)
+    _refuse_tangents("ms_deform_attn_fused", value, packed, reference_points)
     if reference_points is not None:
         reference_points = reference_points.to(eager.compute_type(value))
         reference_points = reference_points.expand(value.shape[0], -1, -1).contiguous()
@@ -148,11 +153,15 @@ def _check_value(
     """Refuse levels that are not value's, and types and devices that cannot be used together."""
     if value.dim() != 4:
         raise ValueError(f"{operator}: value is {tuple(value.shape)}; expected (B, L, M, D)")
-    if not level_shapes or not all(
-        isinstance(shape, (tuple, list)) and len(shape) == 2 for shape in level_shapes
+    if not (
+        isinstance(level_shapes, (tuple, list))
+        and level_shapes
+        and all(isinstance(shape, (tuple, list)) and len(shape) == 2 for shape in level_shapes)
+        and all(isinstance(side, (int, torch.SymInt)) for shape in level_shapes for side in shape)
     ):
         raise ValueError(
-            f"{operator}: level_shapes are {level_shapes}; expected (height, width) of each level"
+            f"{operator}: level_shapes are {level_shapes}; expected a list with (height, width) of "
+            "each level, in whole numbers"
         )
     if any(side < 1 for shape in level_shapes for side in shape):
         raise ValueError(
@@ -181,6 +190,19 @@ def _check_value(
             )
 
 
+def _refuse_tangents(operator: str, *tensors: Tensor | None) -> None:
+    """Torch would take the derivative along a tangent for 0."""
+    if not torch.compiler.is_compiling() and any(
+        forward_ad.unpack_dual(tensor).tangent is not None
+        for tensor in tensors
+        if tensor is not None
+    ):
+        raise RuntimeError(
+            f"{operator} has no forward-mode derivative; use reverse mode, or "
+            "ms_deform_attn_reference"
+        )
+
+
 def _check_sampling(
     value: Tensor, level_shapes: LevelShapes, locations: Tensor, weights: Tensor
 ) -> None:
@@ -207,7 +229,11 @@ def _check_fused(
 ) -> None:
     batch, tokens, heads, _ = value.shape
     per_point = 3 * heads * len(level_shapes)
-    if packed.dim() != 3 or packed.shape[0] != batch or packed.shape[2] % max(per_point, 1):
+    if (
+        packed.dim() != 3
+        or packed.shape[0] != batch
+        or (packed.shape[2] % per_point if heads else packed.shape[2])
+    ):
         raise ValueError(
             f"ms_deform_attn_fused: packed is {tuple(packed.shape)}; expected ({batch}, Q, "
             f"{per_point} * P) beside value {tuple(value.shape)} on {len(level_shapes)} levels"

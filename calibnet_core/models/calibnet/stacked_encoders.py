@@ -90,7 +90,8 @@ class StackedTransformer(nn.Module):
         ).repeat_interleave(batch, dim=0)
         for layer in self.layers:
             tokens = layer(tokens, query_offset, shapes)
-        return [tokens_to_levels(part, shapes) for part in tokens.split(batch)]
+        parts = tokens.unflatten(0, (len(pyramids), batch)).unbind()
+        return [tokens_to_levels(part, shapes) for part in parts]
 
 
 class StackedLinear(nn.Module):
@@ -103,8 +104,10 @@ class StackedLinear(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Apply each to its part of the tokens (S * B, L, in)."""
-        parts = tokens.reshape(self.weight.shape[0], -1, tokens.shape[-1])
-        return torch.baddbmm(self.bias, parts, self.weight).view(*tokens.shape[:-1], -1)
+        parts = in_parts(tokens, len(self.weight))
+        return torch.baddbmm(self.bias, parts, self.weight).view(
+            *tokens.shape[:-1], self.weight.shape[-1]
+        )
 
 
 class StackedLayerNorm(nn.Module):
@@ -119,8 +122,13 @@ class StackedLayerNorm(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Apply each to its part of the tokens (S * B, L, C)."""
         normalised = F.layer_norm(tokens, tokens.shape[-1:], eps=self.eps)
-        parts = normalised.view(self.weight.shape[0], -1, tokens.shape[-1])
+        parts = in_parts(normalised, len(self.weight))
         return torch.addcmul(self.bias, parts, self.weight).view_as(tokens)
+
+
+def in_parts(tokens: Tensor, number: int) -> Tensor:
+    """Tokens (S * B, L, C) as (S, B * L, C); B and L may be 0."""
+    return tokens.reshape(number, tokens.shape[0] // number * tokens.shape[1], tokens.shape[2])
 
 
 def stack_layers(layers: Sequence[DeformableLayer]) -> DeformableLayer:

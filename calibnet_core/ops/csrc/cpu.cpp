@@ -154,9 +154,11 @@ INLINE void assign(BFloat16& to, float number) {
   Simd<float, 4>::store(&to, vector);
 }
 
-// e to the power of x, for x <= 0 or NaN; relative error below 2e-7.
+// e to the power of x, for x <= 0 or NaN; relative error below 2e-7. 0 below -87, near where the
+// normal numbers end.
 INLINE float exp_of_negative(float x) {
-  x = x < -87.0f ? -87.0f : x;
+  const bool vanishes = x < -87.0f;
+  x = vanishes ? -87.0f : x;
   // Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lowest bits.
   const float shifted = x * 1.44269504f + 12582912.0f;
   const float whole = shifted - 12582912.0f;
@@ -173,6 +175,7 @@ INLINE float exp_of_negative(float x) {
   bits = (bits + 127u) << 23;
   float power;
   __builtin_memcpy(&power, &bits, sizeof(power));
+  power = vanishes ? 0.0f : power;
   return series * power;
 }
 INLINE double exp_of_negative(double x) { return std::exp(x); }

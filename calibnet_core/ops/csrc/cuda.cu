@@ -72,6 +72,8 @@ void launch(DeviceCall<Value, Real> call, const Problem& problem, int32_t device
   STD_TORCH_CHECK(
       problem.tokens * problem.heads * problem.channels <= std::numeric_limits<int32_t>::max(),
       "ms_deform_attn: one image's values are too many for 32-bit offsets");
+  STD_TORCH_CHECK(2 * problem.heads * problem.samples() <= std::numeric_limits<int32_t>::max(),
+                  "ms_deform_attn: one query's points are too many for 32-bit offsets");
   STD_TORCH_CHECK(problem.levels.size() <= kMaxLevels, "ms_deform_attn: ", problem.levels.size(),
                   " levels; the CUDA kernels take up to ", kMaxLevels);
   call.tokens = problem.tokens;

@@ -80,7 +80,7 @@ def cmake(build: Path, *options: str, torch_folder: Path = TORCH) -> str:
 def cpu_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kernels for the CPU alone, with warnings as errors."""
     build = tmp_path_factory.mktemp("cpu")
-    cmake(build, "-DCALIBNET_OPS=cpu", "-DCALIBNET_OPS_STRICT=ON")
+    cmake(build, "-DCALIBNET_BUILD_OPS=cpu", "-DCALIBNET_OPS_STRICT=ON")
     return build / library.FILE_NAME
 
 
@@ -220,14 +220,26 @@ def test_where_the_kernels_cannot_be_built_the_build_says_so_and_goes_on(
     fake_torch.mkdir()
     if version is not None:
         (fake_torch / "version.py").write_text(f"__version__ = '{version}'\n")
-    output = cmake(tmp_path / "build", f"-DCALIBNET_OPS={option}", torch_folder=fake_torch)
+    output = cmake(tmp_path / "build", f"-DCALIBNET_BUILD_OPS={option}", torch_folder=fake_torch)
     assert said in " ".join(output.split())
     assert not (tmp_path / "build" / library.FILE_NAME).exists()
 
 
+def test_an_old_nvcc_is_left_alone_and_the_build_says_so(tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 12.0, V12.0.140'\n")
+    nvcc.chmod(0o755)
+    output = cmake(tmp_path / "build", f"-DCMAKE_CUDA_COMPILER={nvcc}")
+    assert "is of CUDA '12.0', which lacks the atomic additions of 12.1" in " ".join(output.split())
+    assert "calibnet_ops: CPU kernels" in output
+    assert (tmp_path / "build" / library.FILE_NAME).exists()
+
+
 def test_an_unknown_choice_of_kernels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="CALIBNET_OPS is 'gpu'; choose auto, cpu or off"):
-        cmake(tmp_path, "-DCALIBNET_OPS=gpu")
+    with pytest.raises(
+        AssertionError, match="CALIBNET_BUILD_OPS is 'gpu'; choose auto, cpu or off"
+    ):
+        cmake(tmp_path, "-DCALIBNET_BUILD_OPS=gpu")
 
 
 NASTY_CASES = """
@@ -272,7 +284,7 @@ def test_sanitizers_find_nothing_in_the_cpu_kernels(tmp_path: Path) -> None:
     ).stdout.strip()
     if not Path(runtime).is_absolute():
         pytest.skip("this compiler has no AddressSanitizer")
-    cmake(tmp_path, "-DCALIBNET_OPS=cpu", "-DCALIBNET_OPS_SANITIZE=ON")
+    cmake(tmp_path, "-DCALIBNET_BUILD_OPS=cpu", "-DCALIBNET_OPS_SANITIZE=ON")
     run = subprocess.run(
         [sys.executable, "-c", NASTY_CASES, str(tmp_path / library.FILE_NAME)],
         env=os.environ

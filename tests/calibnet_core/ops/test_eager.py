@@ -165,6 +165,16 @@ def test_table_rows_take_as_many_bits_as_the_table_needs(tokens: int, integer: t
         torch.testing.assert_close(rows[:, corner, 0].long(), token * heads + head)
 
 
+def test_table_rows_are_exact_beyond_what_float32_counts_to() -> None:
+    shapes = [4096, 4096, 3, 3]
+    tokens = 2**24 + 9
+    value = torch.zeros(1).expand(1, tokens, 1, 1)  # takes no memory
+    locations = torch.full((1, 1, 1, 2, 1, 2), 0.5)  # column 0, line 1 of the small map
+    locations[:, :, :, 1] = torch.tensor([0.5 / 3 + 0.01, 1.5 / 3 + 0.01])
+    rows = eager._table_rows(value, shapes, *eager._axes(shapes, locations), points=1)
+    assert rows[0, :, 1].tolist() == [2**24 + token for token in (3, 4, 6, 7)]
+
+
 def test_table_rows_count_through_images_tokens_and_heads() -> None:
     batch, queries, heads, points = 2, 3, 2, 2
     value = torch.zeros(batch, 5 * 7 + 2 * 3, heads, 1)

@@ -108,6 +108,16 @@ def test_the_switch_leaves_the_compiled_kernels_out(copy_of_package: Path) -> No
     assert "INFO deformable attention: CPU eager" in run.stderr
 
 
+@needs_library
+def test_an_empty_switch_is_none(copy_of_package: Path) -> None:
+    found = library.find()
+    assert found is not None
+    target = place_library(copy_of_package, found)
+    run = fresh_process(copy_of_package, CALIBNET_OPS="")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)[0] == str(target)
+
+
 def test_an_unknown_value_of_the_switch_is_refused(copy_of_package: Path) -> None:
     run = fresh_process(copy_of_package, CALIBNET_OPS="fast")
     assert "CALIBNET_OPS is 'fast'; set it to 'eager' or leave it unset" in run.stderr

@@ -65,6 +65,14 @@ def test_both_at_once_give_what_each_gives_alone(batch: int, backbone: type[Back
 
 
 @torch.no_grad()
+def test_no_images_give_empty_levels() -> None:
+    together = stacked(encoder(0), encoder(1)).transformer
+    pyramid = [torch.zeros(0, WIDTH, *shape) for shape in ((2, 3), (4, 6), (8, 12))]
+    for levels in together([pyramid, pyramid]):
+        assert [level.shape for level in levels] == [level.shape for level in pyramid]
+
+
+@torch.no_grad()
 def test_a_layer_of_both_asks_the_attention_operator_once(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = []
     operator = encoder_module.ms_deform_attn_fused

@@ -333,6 +333,19 @@ def test_a_logit_of_minus_infinity_takes_its_point_out(
     assert nothing_left[:, 0, 1].isfinite().all()
 
 
+@each_fused
+@each_type
+def test_nothing_is_left_of_a_point_taken_out_however_large_its_value(
+    operator: Operator, dtype: torch.dtype
+) -> None:
+    value, *rest = operator.stored(operator.random([(4, 6), (2, 3)]), dtype)
+    operator.shares((value, *rest))[:, :, :, 1] = -torch.inf
+    value[:, 24:] = 0.0
+    expected = operator.function(value, *rest)
+    value[:, 24:] = 6e4 if dtype == torch.float16 else 1e38
+    assert_same_bits(operator.function(value, *rest), expected)
+
+
 def test_small_weights_are_as_accurate_as_large_ones() -> None:
     logits = torch.linspace(-87.0, 0.0, 100_001)
     value = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
