@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from calibnet_core._version import __version__
-from calibnet_core.config import MODELS
+from calibnet_core.config import MODELS, ModelConfig, build_section
 from calibnet_core.files import atomic_write
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet.published_keys import own_key
@@ -123,10 +125,32 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return _find_state_dict(path, content)
 
 
+def read_model(path: str | Path) -> ModelConfig | None:
+    """The model that `save_weights` noted in a file, or None where the file says nothing.
+
+    Raises:
+        WeightsError: the file cannot be read, or what it says is no model of this version.
+    """
+    metadata = _metadata(path)
+    if "model_config" in metadata:
+        try:
+            return build_section(ModelConfig, json.loads(metadata["model_config"]), "model")
+        except ValueError as error:
+            raise WeightsError(
+                f"{path}: describes a model that this version does not know ({error}); update "
+                "calibnet_core"
+            ) from error
+    return MODELS.get(metadata.get("model", ""))
+
+
 def read_model_name(path: str | Path) -> str | None:
     """The model's name that `save_weights` wrote into a file, or None for files of other origin."""
+    return _metadata(path).get("model")
+
+
+def _metadata(path: str | Path) -> dict[str, str]:
     if Path(path).suffix != ".safetensors":
-        return None
+        return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
@@ -134,11 +158,19 @@ def read_model_name(path: str | Path) -> str | None:
         raise WeightsError(
             f"{path}: is not a readable weights file ({error}); download or export it again"
         ) from error
-    return metadata.get("model")
+    return metadata
 
 
-def save_weights(model: nn.Module, path: str | Path, *, model_name: str) -> None:
+def save_weights(
+    model: nn.Module, path: str | Path, *, model_name: str, config: ModelConfig | None = None
+) -> None:
     """Write the weights of `model` to a `.safetensors` file, atomically.
+
+    Args:
+        model: the network.
+        path: the file to write.
+        model_name: what to call the model.
+        config: settings that rebuild the model, needed where it is none of `config.MODELS`.
 
     Raises:
         WeightsError: `path` does not end in `.safetensors`.
@@ -148,6 +180,8 @@ def save_weights(model: nn.Module, path: str | Path, *, model_name: str) -> None
         raise WeightsError(f"{path}: weights are saved as .safetensors; choose such a name")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     metadata = {"format": "pt", "model": model_name, "calibnet_version": __version__}
+    if config is not None:
+        metadata["model_config"] = json.dumps(dataclasses.asdict(config))
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(state, metadata))
 

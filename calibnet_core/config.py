@@ -17,7 +17,15 @@ import yaml
 
 Section = TypeVar("Section")
 
-Backbone = Literal["resnet50", "resnet101", "swin_t", "pvtv2_b2_li", "p2t_large"]
+Backbone = Literal["resnet50", "resnet101", "swin_t", "pvtv2_b2_li", "p2t_large", "mobilenet_v2"]
+BATCH_NORM_BACKBONES = ("resnet50", "resnet101", "mobilenet_v2")
+Modalities = Literal["rgbd", "rgb"]
+KernelFusion = Literal["late", "early", "plain"]
+MaskFusion = Literal["wsf", "cascade", "rmff", "plain"]
+Affinity = Literal["rows", "non_local"]
+Similarity = Literal["separate", "shared", "none"]
+MaskLevels = Literal["t3", "c2_t3", "c2_t3_t4", "t3_t4_t5", "c2_t3_t4_t5"]
+Position = Literal["published", "sine"]
 DepthFill = Literal["nearest", "far"]
 
 
@@ -32,22 +40,58 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What is needed to build a CalibNet."""
+    """What is needed to build a CalibNet; the defaults are the published network.
+
+    `docs/ablations.md` tells what each setting changes and which table of the paper it is for.
+    """
 
     backbone: Backbone = "resnet50"
     """Feature extractor; RGB and depth get one each, with weights of their own."""
+    trains_backbone_norms: bool = False
+    """Batch norms of ResNet and MobileNet learn and follow the batches; False freezes them, as
+    published.
+    """
+    width: int = 256
+    """Channels of the encoders, both branches and the kernels; the feed-forward layers of the
+    transformers have four times as many.
+    """
     num_kernels: int = 50
     """Candidate instances N per image."""
     num_transformer_layers: int = 3
-    """Deformable encoder layers per modality."""
+    """Deformable encoder layers of colour, and of depth where nothing else is said."""
+    num_depth_transformer_layers: int | None = None
+    """Deformable encoder layers of depth; None means as many as colour has."""
+    position: Position = "published"
+    """What tells a token its place: the published constant vector, or a sine encoding."""
+    modalities: Modalities = "rgbd"
+    """`rgb` looks at colour alone; depth is taken and ignored."""
+    kernel_fusion: KernelFusion = "late"
+    """How the kernel branch joins the modalities: late (DIK as published), early, or plain, a sum
+    and a 1x1 convolution.
+    """
+    mask_fusion: MaskFusion = "wsf"
+    """How the mask branch joins the modalities of a level: weight-sharing, cascade, RMFF, or plain,
+    a sum and a 1x1 convolution.
+    """
+    affinity: Affinity = "rows"
+    """What the affinity of weight-sharing fusion relates: rows (h x h) or cells (hw x hw)."""
+    depth_similarity: Similarity = "separate"
+    """Weights of the depth similarity assessments: one set each, one for all, or no assessment."""
+    mask_levels: MaskLevels = "c2_t3"
+    """Encoder levels that the mask branch fuses and adds up, of both modalities."""
 
     def __post_init__(self) -> None:
-        backbones = typing.get_args(Backbone)
+        hints = typing.get_type_hints(type(self))
+        for name, hint in hints.items():
+            if typing.get_origin(hint) is Literal:
+                choices = sorted(typing.get_args(hint))
+                value = getattr(self, name)
+                _require(value in choices, f"model.{name}", value, f"one of {choices}")
         _require(
-            self.backbone in backbones,
-            "model.backbone",
-            self.backbone,
-            f"one of {sorted(backbones)}",
+            64 <= self.width <= 1024 and self.width % 32 == 0,
+            "model.width",
+            self.width,
+            "a multiple of 32 from 64 to 1024",
         )
         _require(
             1 <= self.num_kernels <= 1000,
@@ -55,12 +99,48 @@ class ModelConfig:
             self.num_kernels,
             "a number from 1 to 1000",
         )
+        for name in ("num_transformer_layers", "num_depth_transformer_layers"):
+            value = getattr(self, name)
+            _require(
+                value is None or 0 <= value <= 12, f"model.{name}", value, "a number from 0 to 12"
+            )
+        self._require_that_settings_fit()
+
+    def _require_that_settings_fit(self) -> None:
         _require(
-            0 <= self.num_transformer_layers <= 12,
-            "model.num_transformer_layers",
-            self.num_transformer_layers,
-            "a number from 0 to 12",
+            not self.trains_backbone_norms or self.backbone in BATCH_NORM_BACKBONES,
+            "model.trains_backbone_norms",
+            self.trains_backbone_norms,
+            f"false for {self.backbone}, which has no batch norms",
         )
+        _require(
+            self.affinity == "rows" or self.mask_fusion == "wsf",
+            "model.affinity",
+            self.affinity,
+            f"'rows', or model.mask_fusion 'wsf': {self.mask_fusion!r} has no affinity",
+        )
+        if self.modalities == "rgb":
+            alone = {
+                "kernel_fusion": "plain",
+                "mask_fusion": "plain",
+                "depth_similarity": "none",
+                "num_depth_transformer_layers": None,
+            }
+            for name, needed in alone.items():
+                value = getattr(self, name)
+                _require(
+                    value == needed,
+                    f"model.{name}",
+                    value,
+                    f"{needed!r} with model.modalities 'rgb', which has nothing to fuse",
+                )
+
+    @property
+    def depth_layers(self) -> int:
+        """Deformable encoder layers of depth, whether said or not."""
+        if self.num_depth_transformer_layers is None:
+            return self.num_transformer_layers
+        return self.num_depth_transformer_layers
 
 
 MODELS: dict[str, ModelConfig] = {
@@ -71,6 +151,12 @@ MODELS: dict[str, ModelConfig] = {
     "calibnet_p2t_large": ModelConfig(backbone="p2t_large"),
 }
 """The published models by name."""
+
+
+def model_name(config: ModelConfig) -> str:
+    """The name of a published model, or one made of the backbone for settings of one's own."""
+    published = (name for name, known in MODELS.items() if known == config)
+    return next(published, f"calibnet_{config.backbone}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +280,12 @@ class PipelineConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
-def load_config(path: str | Path) -> PipelineConfig:
-    """Read a pipeline configuration from YAML.
+def load_config(path: str | Path, kind: type[Section] = PipelineConfig) -> Section:  # type: ignore[assignment]
+    """Read a configuration from YAML.
+
+    Args:
+        path: of the file.
+        kind: the dataclass of its sections.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value has the
@@ -209,7 +299,7 @@ def load_config(path: str | Path) -> PipelineConfig:
     except (yaml.YAMLError, ValueError) as error:  # dates and encodings raise ValueError
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     try:
-        return build_section(PipelineConfig, {} if document is None else document, "")
+        return build_section(kind, {} if document is None else document, "")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -253,6 +343,11 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         if value is None and type(None) in typing.get_args(hint):
             return None
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is tuple:  # tuple[item, ...], written as a list
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name} is {value!r}; expected a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_typed(item, entry, f"{name}[{i}]") for i, entry in enumerate(value))
     expected = str if typing.get_origin(hint) is Literal else hint
     # YAML writes 1 where a float is meant; bool is an int to Python but never a number to a reader.
     if expected is float and isinstance(value, int) and not isinstance(value, bool):

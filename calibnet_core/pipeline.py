@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from calibnet_core.checkpoint import load_weights, read_model_name, sha256_of
-from calibnet_core.config import MODELS, ConfigError, ModelConfig, PipelineConfig
+from calibnet_core.checkpoint import load_weights, read_model, sha256_of
+from calibnet_core.config import ConfigError, ModelConfig, PipelineConfig, model_name
 from calibnet_core.models.build import build_model, model_config
 from calibnet_core.models.calibnet.model import CalibNet
 from calibnet_core.models.inference_form import inference_form
@@ -82,8 +82,8 @@ class Pipeline:
         Args:
             path: a weights file as `checkpoint.load_weights` takes it; None leaves the weights
                 random (seeded).
-            model: a name from `config.MODELS` or a configuration; None takes the name in the file,
-                else `config.model`.
+            model: a name from `config.MODELS` or a configuration; None takes what the file says of
+                its model, else `config.model`.
             device: `cpu`, `cuda`, `cuda:N`.
             config: settings; defaults if None.
 
@@ -94,15 +94,15 @@ class Pipeline:
         config = config or PipelineConfig()
         chosen_device = _usable_device(device)
         if model is None:
-            named = read_model_name(path) if path is not None else None
-            # A name of nobody's list was given to a model of the user's own configuration.
-            model = named if named in MODELS else config.model
-        network = build_model(model, seed=RANDOM_WEIGHTS_SEED)
+            model = (read_model(path) if path is not None else None) or config.model
+        chosen_model = model_config(model)
+        network = build_model(chosen_model, seed=RANDOM_WEIGHTS_SEED)
         sha256 = ""
         if path is not None:
             load_weights(network, path)
             sha256 = sha256_of(path)
-        info = ModelInfo(name=_name(model), weights_sha256=sha256, device=chosen_device)
+        name = model_name(chosen_model)
+        info = ModelInfo(name=name, weights_sha256=sha256, device=chosen_device)
         return cls(network, info, config)
 
     def predict(self, frame: RgbdFrame) -> Instances:
@@ -166,12 +166,3 @@ def _usable_device(device: str) -> str:
     if chosen.type != "cpu":
         raise ConfigError(f"device '{device}' is not supported; use cpu, cuda or cuda:N")
     return "cpu"
-
-
-def _name(model: str | ModelConfig) -> str:
-    if isinstance(model, str):
-        return model
-    config = model_config(model)
-    return next(
-        (name for name, known in MODELS.items() if known == config), f"calibnet_{config.backbone}"
-    )

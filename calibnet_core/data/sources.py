@@ -14,8 +14,8 @@ from calibnet_core.structures import CameraIntrinsics, FrameError, RgbdFrame
 
 _COLOR_FOLDERS = ("imgs", "img", "images", "image", "rgb", "color", "colour")
 _DEPTH_FOLDERS = ("depths", "depth")
-_COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-_DEPTH_SUFFIXES = (*_COLOR_SUFFIXES, ".npy")
+COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+DEPTH_SUFFIXES = (*COLOR_SUFFIXES, ".npy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +129,10 @@ def find_frames(
         elif not path.exists():
             raise FrameError(f"{path}: there is no such file or folder; check the path")
         elif path.suffix == ".json":
-            sources += _find_in_coco(path, _read_coco(path), depth_scale_m)
-        elif path.suffix.lower() not in _COLOR_SUFFIXES:
+            sources += _find_in_coco(path, read_coco(path), depth_scale_m)
+        elif path.suffix.lower() not in COLOR_SUFFIXES:
             raise FrameError(
-                f"{path}: is no recording and no image ({', '.join(_COLOR_SUFFIXES)}); leave it out"
+                f"{path}: is no recording and no image ({', '.join(COLOR_SUFFIXES)}); leave it out"
             )
         else:
             depth_path = Path(depth) if depth is not None else _depth_beside(path)
@@ -153,7 +153,7 @@ def _pair(rgb_path: Path, depth_path: Path, depth_scale_m: float) -> ImagePair:
 def _depth_beside(rgb_path: Path) -> Path:
     home = rgb_path.resolve().parent.parent
     for folder in _subfolders(home, _DEPTH_FOLDERS):
-        by_stem = _files_by_stem(folder, _DEPTH_SUFFIXES)
+        by_stem = files_by_stem(folder, DEPTH_SUFFIXES)
         if rgb_path.stem in by_stem:
             return by_stem[rgb_path.stem]
     raise FrameError(
@@ -163,7 +163,7 @@ def _depth_beside(rgb_path: Path) -> Path:
 
 
 def _find_in_folder(folder: Path, depth_scale_m: float) -> list[ImagePair]:
-    documents = {path: _read_coco(path) for path in sorted(folder.glob("*.json"))}
+    documents = {path: read_coco(path) for path in sorted(folder.glob("*.json"))}
     annotated = [path for path, document in documents.items() if _has_depth_files(document)]
     if len(annotated) > 1:
         names = ", ".join(path.name for path in annotated)
@@ -180,10 +180,10 @@ def _find_in_folder(folder: Path, depth_scale_m: float) -> list[ImagePair]:
     if len(colors) > 1 or len(depths) > 1:
         names = ", ".join(path.name for path in (*colors, *depths))
         raise FrameError(f"{folder}: cannot tell which folders belong together: {names}; keep two")
-    rgb_paths = _files_by_stem(colors[0], _COLOR_SUFFIXES)
-    depth_paths = _files_by_stem(depths[0], _DEPTH_SUFFIXES)
+    rgb_paths = files_by_stem(colors[0], COLOR_SUFFIXES)
+    depth_paths = files_by_stem(depths[0], DEPTH_SUFFIXES)
     if not rgb_paths:
-        raise FrameError(f"{colors[0]}: holds no images ({', '.join(_COLOR_SUFFIXES)})")
+        raise FrameError(f"{colors[0]}: holds no images ({', '.join(COLOR_SUFFIXES)})")
     lonely = [path.name for stem, path in rgb_paths.items() if stem not in depth_paths]
     _refuse_missing(lonely, f"images of {colors[0]} have no depth of the same name in {depths[0]}")
     return [_pair(path, depth_paths[stem], depth_scale_m) for stem, path in rgb_paths.items()]
@@ -199,7 +199,7 @@ def _find_in_coco(path: Path, document: Any, depth_scale_m: float) -> list[Image
     pairs = []
     for number, entry in enumerate(document["images"]):
         try:
-            pairs.append(_coco_pair(home, entry, depth_scale_m))
+            pairs.append(coco_pair(home, entry, depth_scale_m))
         except FrameError as error:
             raise FrameError(f"{path}: image number {number}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
@@ -216,7 +216,13 @@ def _find_in_coco(path: Path, document: Any, depth_scale_m: float) -> list[Image
     return pairs
 
 
-def _coco_pair(home: Path, entry: Mapping[str, Any], depth_scale_m: float) -> ImagePair:
+def coco_pair(home: Path, entry: Mapping[str, Any], depth_scale_m: float = 0.001) -> ImagePair:
+    """The files of an entry of `images` in a COCO file that lies in the folder `home`.
+
+    Raises:
+        FrameError: a name leaves the folder, or the intrinsics are unusable.
+        KeyError, TypeError, ValueError: an entry is missing or no number.
+    """
     file_name, depth_file = str(entry["file_name"]), str(entry["depth_file"])
     k, intrinsics = entry.get("intrinsics"), None
     if k is not None:
@@ -244,11 +250,39 @@ def _resolve(home: Path, name: str, folders: Sequence[str]) -> Path:
     # A downloaded annotation file must not reach outside its own folder.
     if relative.is_absolute() or ".." in relative.parts:
         raise FrameError(f"file name '{name}' leaves the folder; use names inside it")
-    places = [home, *_subfolders(home, folders)]
-    return next((p / relative for p in places if (p / relative).is_file()), places[-1] / relative)
+    beside = home / relative
+    if beside.is_file():  # the common case of large sets, whose folder is slow to list
+        return beside
+    places = [folder / relative for folder in _subfolders(home, folders)]
+    return next((path for path in places if path.is_file()), places[-1] if places else beside)
 
 
-def _read_coco(path: Path) -> Any:
+def find_coco_file(path: Path) -> Path:
+    """The COCO file of RGB-D images that `path` is, or the one in the folder `path`.
+
+    Raises:
+        FrameError: there is none, or more than one.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise FrameError(f"{path}: there is no such file or folder; check the path")
+    found = [file for file in sorted(path.glob("*.json")) if _names_depth(read_coco(file))]
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "no file"
+        raise FrameError(
+            f"{path}: {names} in it describes RGB-D images ('file_name' and 'depth_file'); give "
+            "the annotation file itself"
+        )
+    return found[0]
+
+
+def read_coco(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FrameError: it cannot be read.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -269,11 +303,24 @@ def _has_depth_files(document: Any) -> bool:
     )
 
 
+def _names_depth(document: Any) -> bool:
+    """Whether some image has a depth file: enough to tell a set with faults from another file."""
+    images = document.get("images") if isinstance(document, dict) else None
+    return isinstance(images, list) and any(
+        isinstance(image, dict) and "depth_file" in image for image in images
+    )
+
+
 def _subfolders(folder: Path, names: Sequence[str]) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name.lower() in names)
+    return sorted(p for p in folder.iterdir() if p.name.lower() in names and p.is_dir())
 
 
-def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder by their name without suffix, sorted.
+
+    Raises:
+        FrameError: two files share a name.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):

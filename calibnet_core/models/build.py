@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from calibnet_core.config import MODELS, ConfigError, ModelConfig
 from calibnet_core.models.backbones import build_backbone
 from calibnet_core.models.calibnet.auxiliary_head import AuxiliaryHead
-from calibnet_core.models.calibnet.encoder import ModalityEncoder
+from calibnet_core.models.calibnet.depth_similarity import (
+    BorrowedSimilarity,
+    DepthSimilarity,
+    FullTrust,
+    SimilarityFactory,
+)
+from calibnet_core.models.calibnet.encoder import ModalityEncoder, NoEncoder
+from calibnet_core.models.calibnet.fused_kernel_branch import FusedKernelBranch
+from calibnet_core.models.calibnet.fusions import (
+    CascadeFusion,
+    ColourOnly,
+    Concatenation,
+    PlainFusion,
+    RelationFusion,
+)
 from calibnet_core.models.calibnet.initialisation import initialise
 from calibnet_core.models.calibnet.kernel_branch import KernelBranch
-from calibnet_core.models.calibnet.mask_branch import MaskBranch
+from calibnet_core.models.calibnet.mask_branch import MaskBranch, WeightSharingFusion
 from calibnet_core.models.calibnet.model import CalibNet
-from calibnet_core.models.calibnet.position import published_position_vector
+from calibnet_core.models.calibnet.position import (
+    ConstantPosition,
+    SinePosition,
+    published_position_vector,
+)
+from calibnet_core.models.calibnet.pyramid_mask_branch import PyramidMaskBranch
 
 
 def build_model(model: str | ModelConfig = "calibnet_r50", *, seed: int | None = None) -> CalibNet:
@@ -50,19 +70,77 @@ def model_config(model: str | ModelConfig) -> ModelConfig:
 
 
 def _build(config: ModelConfig) -> CalibNet:
-    def encoder() -> ModalityEncoder:
-        return ModalityEncoder(
-            build_backbone(config.backbone),
-            num_layers=config.num_transformer_layers,
-            position_vector=published_position_vector(),
-        )
-
+    sees_depth = config.modalities == "rgbd"
+    rgb_encoder = _encoder(config, config.num_transformer_layers)
+    depth_encoder = _encoder(config, config.depth_layers) if sees_depth else NoEncoder()
+    similarity = _similarity(config)
+    heads = ("rgb_t3", "depth_t3", "rgb_c2", "depth_d2") if sees_depth else ("rgb_t3", "rgb_c2")
     return CalibNet(
-        rgb_encoder=encoder(),
-        depth_encoder=encoder(),
-        mask_branch=MaskBranch(),
-        kernel_branch=KernelBranch(config.num_kernels),
+        rgb_encoder=rgb_encoder,
+        depth_encoder=depth_encoder,
+        mask_branch=_mask_branch(config, similarity),
+        kernel_branch=_kernel_branch(config, similarity),
         auxiliary_heads={
-            name: AuxiliaryHead() for name in ("rgb_t3", "depth_t3", "rgb_c2", "depth_d2")
+            name: AuxiliaryHead(config.width, hidden=config.width // 2) for name in heads
         },
     )
+
+
+def _encoder(config: ModelConfig, num_layers: int) -> ModalityEncoder:
+    if config.position == "sine":
+        position: nn.Module = SinePosition(config.width)
+    else:
+        position = ConstantPosition(published_position_vector(config.width))
+    return ModalityEncoder(
+        build_backbone(config.backbone, trains_norms=config.trains_backbone_norms),
+        num_layers=num_layers,
+        position=position,
+        width=config.width,
+        c2_trains_only="c2" not in config.mask_levels,
+    )
+
+
+def _similarity(config: ModelConfig) -> SimilarityFactory:
+    if config.depth_similarity == "separate":
+        return DepthSimilarity
+    if config.depth_similarity == "none":
+        return lambda channels: FullTrust()
+    made: list[DepthSimilarity] = []
+
+    def share(channels: int) -> nn.Module:
+        if made:
+            return BorrowedSimilarity(made[0])
+        made.append(DepthSimilarity(channels))
+        return made[0]
+
+    return share
+
+
+def _mask_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Module:
+    def fusion(channels: int) -> nn.Module:
+        if config.modalities == "rgb":
+            return ColourOnly()
+        if config.mask_fusion == "wsf":
+            return WeightSharingFusion(
+                channels, similarity=similarity, non_local=config.affinity == "non_local"
+            )
+        kinds = {"cascade": CascadeFusion, "rmff": RelationFusion, "plain": PlainFusion}
+        return kinds[config.mask_fusion](channels, similarity)
+
+    if config.mask_levels == "c2_t3":
+        return MaskBranch(config.width, fusion=fusion)
+    levels = config.mask_levels.split("_")
+    return PyramidMaskBranch({name: fusion(config.width) for name in levels}, config.width)
+
+
+def _kernel_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Module:
+    count, width = config.num_kernels, config.width
+    if config.modalities == "rgb":
+        return FusedKernelBranch(ColourOnly(), count, in_channels=width, channels=width)
+    if config.kernel_fusion == "plain":
+        join: nn.Module = PlainFusion(width, similarity)
+        return FusedKernelBranch(join, count, in_channels=width, channels=width)
+    if config.kernel_fusion == "early":
+        join = Concatenation(width, similarity)
+        return FusedKernelBranch(join, count, in_channels=2 * width, channels=width)
+    return KernelBranch(count, width, similarity=similarity)

@@ -19,6 +19,7 @@ from calibnet_core.config import (
     build_section,
     load_config,
 )
+from calibnet_core.training.config import TrainConfig
 from tests.support.shared import REPOSITORY
 
 SECTIONS = {entry.name for entry in dataclasses.fields(PipelineConfig)}
@@ -45,7 +46,9 @@ def test_the_shipped_file_shows_every_key_with_its_default() -> None:
 def test_every_shipped_yaml_loads(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(document, dict)
-    if SECTIONS & document.keys():
+    if path.parent.name == "train":
+        load_config(path, TrainConfig)
+    elif SECTIONS & document.keys():
         load_config(path)
     else:  # the rest are parameters of ROS nodes
         assert all("ros__parameters" in node for node in document.values())
@@ -94,7 +97,7 @@ def test_a_whole_number_stands_for_a_float(write: Any) -> None:
         ("model: {backbone: 50}", "model.backbone is 50 (int); expected str"),
         (
             "model: {backbone: vgg16}",
-            "model.backbone is 'vgg16'; choose one of ['p2t_large', 'pvtv2_b2_li', 'resnet101'",
+            "model.backbone is 'vgg16'; choose one of ['mobilenet_v2', 'p2t_large', 'pvtv2_b2_li'",
         ),
         ("depth: {fill: zeros}", "depth.fill is 'zeros'; choose one of ['far', 'nearest']"),
         ("inference: {score_threshold: .nan}", "inference.score_threshold is nan; choose a value"),
@@ -135,6 +138,46 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (ModelConfig, {"num_kernels": 1001}, "model.num_kernels is 1001"),
         (ModelConfig, {"num_transformer_layers": -1}, "model.num_transformer_layers is -1"),
         (ModelConfig, {"num_transformer_layers": 13}, "a number from 0 to 12"),
+        (ModelConfig, {"num_depth_transformer_layers": 13}, "layers is 13; choose a number from 0"),
+        (ModelConfig, {"width": 32}, "model.width is 32; choose a multiple of 32 from 64 to 1024"),
+        (ModelConfig, {"width": 80}, "model.width is 80"),
+        (ModelConfig, {"width": 1056}, "model.width is 1056"),
+        (ModelConfig, {"position": "x"}, "model.position is 'x'; choose one of ['published', 's"),
+        (ModelConfig, {"modalities": "d"}, "model.modalities is 'd'; choose one of ['rgb', 'rgbd"),
+        (ModelConfig, {"kernel_fusion": "x"}, "one of ['early', 'late', 'plain']"),
+        (ModelConfig, {"mask_fusion": "x"}, "one of ['cascade', 'plain', 'rmff', 'wsf']"),
+        (ModelConfig, {"affinity": "x"}, "one of ['non_local', 'rows']"),
+        (ModelConfig, {"depth_similarity": "x"}, "one of ['none', 'separate', 'shared']"),
+        (ModelConfig, {"mask_levels": "c2"}, "one of ['c2_t3', 'c2_t3_t4', 'c2_t3_t4_t5', 't3', "),
+        (
+            ModelConfig,
+            {"affinity": "non_local", "mask_fusion": "rmff"},
+            "model.affinity is 'non_local'; choose 'rows', or model.mask_fusion 'wsf': 'rmff' has",
+        ),
+        (
+            ModelConfig,
+            {"trains_backbone_norms": True, "backbone": "swin_t"},
+            "model.trains_backbone_norms is True; choose false for swin_t, which has no batch",
+        ),
+        *(
+            (
+                ModelConfig,
+                {
+                    "modalities": "rgb",
+                    "kernel_fusion": "plain",
+                    "mask_fusion": "plain",
+                    "depth_similarity": "none",
+                }
+                | {name: value},
+                f"model.{name} is {value!r}; choose {needed!r} with model.modalities 'rgb'",
+            )
+            for name, value, needed in (
+                ("kernel_fusion", "late", "plain"),
+                ("mask_fusion", "wsf", "plain"),
+                ("depth_similarity", "separate", "none"),
+                ("num_depth_transformer_layers", 3, None),
+            )
+        ),
         (InputConfig, {"shortest_edge": 31}, "input.shortest_edge is 31"),
         (InputConfig, {"longest_edge": 4097}, "input.longest_edge is 4097"),
         (
@@ -167,6 +210,8 @@ def test_a_value_out_of_range_is_refused(
     [
         (ModelConfig, {"num_kernels": 1, "num_transformer_layers": 0}),
         (ModelConfig, {"num_kernels": 1000, "num_transformer_layers": 12}),
+        (ModelConfig, {"width": 64, "num_depth_transformer_layers": 0}),
+        (ModelConfig, {"width": 1024, "num_depth_transformer_layers": 12}),
         (InputConfig, {"shortest_edge": 32, "longest_edge": 32}),
         (InputConfig, {"shortest_edge": 4096, "longest_edge": 4096}),
         (DepthConfig, {"min_m": 0.0, "max_m": 1000.0}),

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 Channels = tuple[int, int, int, int]
+NormLayer = Callable[[int], nn.Module]
+"""Makes the norm that follows a convolution, given its number of channels."""
 KeyRules = tuple[tuple[str, str], ...]
 """Pairs (pattern, replacement) that turn a published key of one backbone into the key used here."""
 
@@ -40,12 +43,26 @@ class Backbone(nn.Module, ABC):
         """Extract the levels of a normalised image (B, 3, H, W), both sides multiples of 32."""
 
 
-def build_backbone(name: str) -> Backbone:
-    """Build the backbone `name` (see `config.ModelConfig.backbone`) with random weights."""
+def build_backbone(name: str, *, trains_norms: bool = False) -> Backbone:
+    """Build a feature extractor with random weights.
+
+    Args:
+        name: see `config.ModelConfig.backbone`.
+        trains_norms: batch norms learn and follow the statistics of the batches; False freezes
+            them, as published. Backbones with layer norms train those either way.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    norm_layer: NormLayer = nn.BatchNorm2d if trains_norms else FrozenBatchNorm2d
     if name in ("resnet50", "resnet101"):
         from calibnet_core.models.backbones.resnet import ResNet
 
-        return ResNet(depth=int(name.removeprefix("resnet")))
+        return ResNet(depth=int(name.removeprefix("resnet")), norm_layer=norm_layer)
+    if name == "mobilenet_v2":
+        from calibnet_core.models.backbones.mobilenet_v2 import MobileNetV2
+
+        return MobileNetV2(norm_layer)
     if name == "swin_t":
         from calibnet_core.models.backbones.swin import SwinT
 
@@ -59,5 +76,6 @@ def build_backbone(name: str) -> Backbone:
 
         return P2TLarge()
     raise ValueError(
-        f"unknown backbone '{name}'; use resnet50, resnet101, swin_t, pvtv2_b2_li or p2t_large"
+        f"unknown backbone '{name}'; use resnet50, resnet101, swin_t, pvtv2_b2_li, p2t_large or "
+        "mobilenet_v2"
     )

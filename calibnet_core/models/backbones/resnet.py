@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-101 from torchvision, every batch norm frozen."""
+"""ResNet-50 and ResNet-101 from torchvision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from calibnet_core.models.backbones import Backbone, BackboneLevels
+from calibnet_core.models.backbones import Backbone, BackboneLevels, NormLayer
 
 
 class ResNet(Backbone):
@@ -16,6 +16,7 @@ class ResNet(Backbone):
 
     Args:
         depth: 50 or 101.
+        norm_layer: what normalises after every convolution; frozen as published.
     """
 
     channels = (256, 512, 1024, 2048)
@@ -28,10 +29,10 @@ class ResNet(Backbone):
         (r"(res\d\.0)\.shortcut\.(\w+)", r"\1.downsample.0.\2"),
     )
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, norm_layer: NormLayer = FrozenBatchNorm2d) -> None:
         super().__init__()
         make = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}[depth]
-        network = make(weights=None, norm_layer=FrozenBatchNorm2d)
+        network = make(weights=None, norm_layer=norm_layer)
         self.stem = nn.Sequential(
             OrderedDict(
                 conv1=network.conv1, bn1=network.bn1, relu=network.relu, maxpool=network.maxpool

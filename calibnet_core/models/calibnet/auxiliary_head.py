@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,10 +14,10 @@ class AuxiliaryHead(nn.Module):
     def __init__(self, channels: int = 256, hidden: int = 128) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1)
-        self.norm = nn.GroupNorm(32, hidden)
+        self.norm = nn.GroupNorm(math.gcd(32, hidden), hidden)
         self.conv2 = nn.Conv2d(hidden, 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Region logits (B, 1, h, w) of features (B, 256, h, w)."""
+        """Region logits (B, 1, h, w) of features (B, C, h, w)."""
         logits: Tensor = self.conv2(F.gelu(self.norm(self.conv1(features))))
         return logits

@@ -12,10 +12,14 @@ from calibnet_core.models.backbones import Backbone, BackboneLevels
 from calibnet_core.ops import ms_deform_attn_fused
 
 WIDTH = 256
+"""Channels C of the published network."""
 
 
 class EncoderLevels(NamedTuple):
-    """Encoder outputs of 256 channels: C2 at 1/4, T3 at 1/8, T4 at 1/16, T5 at 1/32."""
+    """Encoder outputs of C channels: C2 at 1/4, T3 at 1/8, T4 at 1/16, T5 at 1/32.
+
+    What no part of the network reads may be empty.
+    """
 
     c2: Tensor
     t3: Tensor
@@ -24,27 +28,38 @@ class EncoderLevels(NamedTuple):
 
 
 class ModalityEncoder(nn.Module):
-    """Backbone, projections to 256 channels and deformable transformer (paper section III-A).
+    """Backbone, projections to C channels and deformable transformer (paper section IV-B).
 
     The finest level only passes its projection; attention there would cost more than all the rest.
 
     Args:
         backbone: yields `BackboneLevels`.
         num_layers: deformable layers.
-        position_vector: (256,) added to every query, see `position.published_position_vector`.
+        position: tells every query where it is, see `position.ConstantPosition`.
+        width: C.
+        c2_trains_only: nothing but auxiliary heads reads C2; inference leaves it empty.
     """
 
-    def __init__(self, backbone: Backbone, *, num_layers: int, position_vector: Tensor) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_layers: int,
+        position: nn.Module,
+        width: int = WIDTH,
+        c2_trains_only: bool = False,
+    ) -> None:
         super().__init__()
+        self.c2_trains_only = c2_trains_only
         self.backbone = backbone
         self.project = nn.ModuleDict(
             {
-                name: conv_norm_relu(channels)
+                name: conv_norm_relu(channels, width)
                 for name, channels in zip(BackboneLevels._fields, backbone.channels, strict=True)
             }
         )
         self.transformer = DeformableTransformer(
-            num_layers=num_layers, position_vector=position_vector
+            num_layers=num_layers, position=position, width=width
         )
 
     def forward(self, image: Tensor) -> EncoderLevels:
@@ -55,9 +70,21 @@ class ModalityEncoder(nn.Module):
 
     def projections(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the transformer passes by, C2, and what it mixes, coarsest first."""
-        levels = self.backbone(image)._asdict()
-        projected = {name: self.project[name](features) for name, features in levels.items()}
-        return projected["res2"], [projected["res5"], projected["res4"], projected["res3"]]
+        levels = self.backbone(image)
+        res5, res4, res3 = (
+            self.project[name](getattr(levels, name)) for name in ("res5", "res4", "res3")
+        )
+        if self.c2_trains_only and not self.training:
+            return res3.new_empty(0), [res5, res4, res3]
+        return self.project["res2"](levels.res2), [res5, res4, res3]
+
+
+class NoEncoder(nn.Module):
+    """Stands in for the encoder of a modality that the network does not look at."""
+
+    def forward(self, image: Tensor) -> EncoderLevels:
+        """Empty levels, whatever the image."""
+        return EncoderLevels(*(image.new_empty(0) for _ in EncoderLevels._fields))
 
 
 def conv_norm_relu(channels: int, width: int = WIDTH) -> nn.Sequential:
@@ -74,36 +101,46 @@ class DeformableTransformer(nn.Module):
 
     Args:
         num_layers: encoder layers.
-        position_vector: (256,), the same for every token.
+        position: (height, width) of a level to encodings (height * width or 1, C) of its cells.
         num_levels: feature levels, coarsest first.
+        width: C.
     """
 
-    position_vector: Tensor
-
-    def __init__(self, *, num_layers: int, position_vector: Tensor, num_levels: int = 3) -> None:
+    def __init__(
+        self, *, num_layers: int, position: nn.Module, num_levels: int = 3, width: int = WIDTH
+    ) -> None:
         super().__init__()
-        self.level_embed = nn.Parameter(torch.randn(num_levels, WIDTH))
+        self.level_embed = nn.Parameter(torch.randn(num_levels, width))
         self.layers = nn.ModuleList(
-            DeformableLayer(num_levels=num_levels) for _ in range(num_layers)
+            DeformableLayer(num_levels=num_levels, width=width) for _ in range(num_layers)
         )
-        self.register_buffer("position_vector", position_vector.clone(), persistent=False)
+        self.position = position
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Mix the levels [(B, 256, h, w), ...], coarsest first; order and shapes stay."""
+        """Mix the levels [(B, C, h, w), ...], coarsest first; order and shapes stay."""
         shapes = [(level.shape[2], level.shape[3]) for level in features]
-        tokens, query_offset = levels_to_tokens(features), self.query_offset(shapes)
+        tokens = levels_to_tokens(features)
+        offset = query_offset(self.position, self.level_embed, shapes)
         for layer in self.layers:
-            tokens = layer(tokens, query_offset, shapes)
+            tokens = layer(tokens, offset, shapes)
         return tokens_to_levels(tokens, shapes)
 
-    def query_offset(self, shapes: list[tuple[int, int]]) -> Tensor:
-        """Place and level of every token, (L, 256)."""
-        return torch.cat(
-            [
-                (self.position_vector + embed).expand(height * width, -1)
-                for embed, (height, width) in zip(self.level_embed, shapes, strict=True)
-            ]
-        )
+
+def query_offset(position: nn.Module, level_embed: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """Place and level of every token, (L, C).
+
+    Args:
+        position: (height, width) of a level to encodings of its cells, as `DeformableTransformer`
+            takes it.
+        level_embed: (levels, C).
+        shapes: (height, width) of each level.
+    """
+    return torch.cat(
+        [
+            (position(height, width) + embed).expand(height * width, -1)
+            for embed, (height, width) in zip(level_embed, shapes, strict=True)
+        ]
+    )
 
 
 def levels_to_tokens(levels: list[Tensor]) -> Tensor:
@@ -124,22 +161,20 @@ class DeformableLayer(nn.Module):
     """One post-norm encoder layer: deformable attention, then a feed-forward block with GELU."""
 
     def __init__(
-        self, *, num_levels: int, num_heads: int = 8, num_points: int = 4, hidden: int = 1024
+        self, *, num_levels: int, num_heads: int = 8, num_points: int = 4, width: int = WIDTH
     ) -> None:
         super().__init__()
         self.attention = DeformableAttention(
-            num_levels=num_levels, num_heads=num_heads, num_points=num_points
+            num_levels=num_levels, num_heads=num_heads, num_points=num_points, width=width
         )
-        self.norm1 = nn.LayerNorm(WIDTH)
-        self.linear1 = nn.Linear(WIDTH, hidden)
-        self.linear2 = nn.Linear(hidden, WIDTH)
-        self.norm2 = nn.LayerNorm(WIDTH)
+        self.norm1 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, 4 * width)
+        self.linear2 = nn.Linear(4 * width, width)
+        self.norm2 = nn.LayerNorm(width)
 
-    def forward(
-        self, tokens: Tensor, query_offset: Tensor, shapes: list[tuple[int, int]]
-    ) -> Tensor:
-        """Update tokens (B, L, 256), given each one's offset (L, 256)."""
-        attended = self.attention(tokens + query_offset, tokens, shapes)
+    def forward(self, tokens: Tensor, offset: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """Update tokens (B, L, C), given each one's offset (L, C)."""
+        attended = self.attention(tokens + offset, tokens, shapes)
         tokens = self.norm1(tokens + attended)
         updated: Tensor = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
         return updated
@@ -148,19 +183,21 @@ class DeformableLayer(nn.Module):
 class DeformableAttention(nn.Module):
     """Multi-scale deformable attention with learned offsets, in cells of each target level."""
 
-    def __init__(self, *, num_levels: int, num_heads: int, num_points: int) -> None:
+    def __init__(
+        self, *, num_levels: int, num_heads: int, num_points: int, width: int = WIDTH
+    ) -> None:
         super().__init__()
         self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
         samples = num_heads * num_levels * num_points
-        self.sampling_offsets = nn.Linear(WIDTH, samples * 2)
-        self.attention_weights = nn.Linear(WIDTH, samples)
-        self.value_proj = nn.Linear(WIDTH, WIDTH)
-        self.output_proj = nn.Linear(WIDTH, WIDTH)
+        self.sampling_offsets = nn.Linear(width, samples * 2)
+        self.attention_weights = nn.Linear(width, samples)
+        self.value_proj = nn.Linear(width, width)
+        self.output_proj = nn.Linear(width, width)
         self.merged_projection: nn.Module | None = None
         """The first two layers as one, where `stacked_transformer` has prepared it."""
 
     def forward(self, query: Tensor, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """Attend from `query` to `tokens`, both (B, L, 256); a query looks around its own cell."""
+        """Attend from `query` to `tokens`, both (B, L, C); a query looks around its own cell."""
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
         attended: Tensor = self.output_proj(
             ms_deform_attn_fused(value, shapes, self.offsets_and_logits(query))

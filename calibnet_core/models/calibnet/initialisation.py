@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from calibnet_core.models.calibnet.auxiliary_head import AuxiliaryHead
+from calibnet_core.models.calibnet.depth_similarity import BorrowedSimilarity, DepthSimilarity
 from calibnet_core.models.calibnet.encoder import (
     DeformableAttention,
     DeformableLayer,
     ModalityEncoder,
 )
+from calibnet_core.models.calibnet.fused_kernel_branch import FusedKernelBranch
+from calibnet_core.models.calibnet.fusions import PlainFusion, RelationFusion
 from calibnet_core.models.calibnet.kernel_branch import KernelBranch
 from calibnet_core.models.calibnet.mask_branch import MaskBranch, SpatialAttention
 from calibnet_core.models.calibnet.model import CalibNet
+from calibnet_core.models.calibnet.pyramid_mask_branch import Lift, PyramidMaskBranch
 
 _RARE = -math.log(99.0)
 """Bias that starts a sigmoid at 0.01: most candidates are no instance."""
@@ -28,9 +32,10 @@ def initialise(model: CalibNet) -> None:
     What is not named here keeps PyTorch's defaults, the convolutions around the affinity of the
     weight-sharing fusion among them. Draws from torch's global generator.
     """
-    model.depth_encoder.get_submodule("backbone").load_state_dict(
-        model.rgb_encoder.get_submodule("backbone").state_dict()
-    )
+    if isinstance(model.depth_encoder, ModalityEncoder):
+        model.depth_encoder.backbone.load_state_dict(
+            model.rgb_encoder.get_submodule("backbone").state_dict()
+        )
     for module in model.modules():
         if isinstance(module, ModalityEncoder):
             for projection in module.project.values():
@@ -42,12 +47,23 @@ def initialise(model: CalibNet) -> None:
             _initialise_attention(module)
         elif isinstance(module, KernelBranch):
             _initialise_kernel_branch(module)
+        elif isinstance(module, FusedKernelBranch):
+            _initialise_fused_kernel_branch(module)
         elif isinstance(module, SpatialAttention):
             for convolution in (_conv(module.features), module.weights):
                 _kaiming_normal(convolution, mode="fan_in")
         elif isinstance(module, MaskBranch):
             for layer in (module.upsample, module.conv, module.project):
                 _kaiming_normal(layer, mode="fan_out")
+        elif isinstance(module, PyramidMaskBranch):
+            for layer in (module.conv, module.project):
+                _kaiming_normal(layer, mode="fan_out")
+        elif isinstance(module, Lift):
+            _kaiming_normal(module.upsample, mode="fan_out")
+        elif isinstance(module, RelationFusion):
+            _kaiming_normal(module.relate, mode="fan_out")
+        elif isinstance(module, PlainFusion):
+            _kaiming_normal(module.conv, mode="fan_out")
         elif isinstance(module, AuxiliaryHead):
             for layer in (module.conv1, module.conv2):
                 nn.init.xavier_uniform_(layer.weight)
@@ -81,16 +97,37 @@ def _initialise_attention(attention: DeformableAttention) -> None:
 def _initialise_kernel_branch(branch: KernelBranch) -> None:
     for layer in (branch.rgb_conv, branch.depth_conv):
         _kaiming_normal(layer, mode="fan_out")
-    for layer in (branch.similarity.project_rgb, branch.similarity.project_depth):
-        _kaiming_normal(layer, mode="fan_in")
+    if isinstance(branch.similarity, BorrowedSimilarity):
+        _initialise_similarity(branch.similarity.owner)
+    elif isinstance(branch.similarity, DepthSimilarity):
+        _initialise_similarity(branch.similarity)
     for rare in (branch.rgb_maps, branch.depth_maps, branch.score):
-        nn.init.normal_(rare.weight, std=0.01)
-        nn.init.constant_(_bias(rare), _RARE)
+        _expect_little(rare)
     nn.init.normal_(branch.kernel.weight, std=0.01)
     _zero_bias(branch.kernel)
     for linear in (branch.embed, branch.merge_maps):
         nn.init.kaiming_uniform_(linear.weight, a=1)
         _zero_bias(linear)
+
+
+def _initialise_fused_kernel_branch(branch: FusedKernelBranch) -> None:
+    _kaiming_normal(branch.conv, mode="fan_out")
+    for rare in (branch.maps, branch.score):
+        _expect_little(rare)
+    nn.init.normal_(branch.kernel.weight, std=0.01)
+    _zero_bias(branch.kernel)
+    nn.init.kaiming_uniform_(branch.embed.weight, a=1)
+    _zero_bias(branch.embed)
+
+
+def _initialise_similarity(similarity: DepthSimilarity) -> None:
+    for layer in (similarity.project_rgb, similarity.project_depth):
+        _kaiming_normal(layer, mode="fan_in")
+
+
+def _expect_little(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(_bias(layer), _RARE)
 
 
 def _kaiming_normal(layer: nn.Module, mode: str) -> None:

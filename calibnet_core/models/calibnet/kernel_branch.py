@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from calibnet_core.models.calibnet.depth_similarity import DepthSimilarity
+from calibnet_core.models.calibnet.depth_similarity import DepthSimilarity, SimilarityFactory
 
-_GROUPS = 4
+GROUPS = 4
+"""Attention maps of a candidate in each modality."""
 
 
 def coordinate_channels(features: Tensor) -> Tensor:
@@ -19,34 +20,41 @@ def coordinate_channels(features: Tensor) -> Tensor:
 
 
 class KernelBranch(nn.Module):
-    """N instance kernels with their scores from T3 of both modalities (paper section III-B).
+    """N instance kernels with their scores from T3 of both modalities (paper section IV-C).
 
     Args:
         num_kernels: N.
-        channels: of the inputs, the pooled features and the kernels.
+        channels: C of the inputs, the pooled features and the kernels.
+        similarity: makes the depth similarity assessment.
     """
 
-    def __init__(self, num_kernels: int, channels: int = 256) -> None:
+    def __init__(
+        self,
+        num_kernels: int,
+        channels: int = 256,
+        *,
+        similarity: SimilarityFactory = DepthSimilarity,
+    ) -> None:
         super().__init__()
         self.num_kernels = num_kernels
-        self.similarity = DepthSimilarity(channels)
+        self.similarity = similarity(channels)
         self.rgb_conv = nn.Conv2d(channels + 2, channels, 3, padding=1)
         self.depth_conv = nn.Conv2d(channels + 2, channels, 3, padding=1)
-        maps = _GROUPS * num_kernels
-        self.rgb_maps = nn.Conv2d(channels, maps, 3, padding=1, groups=_GROUPS)
-        self.depth_maps = nn.Conv2d(channels, maps, 3, padding=1, groups=_GROUPS)
+        maps = GROUPS * num_kernels
+        self.rgb_maps = nn.Conv2d(channels, maps, 3, padding=1, groups=GROUPS)
+        self.depth_maps = nn.Conv2d(channels, maps, 3, padding=1, groups=GROUPS)
         self.merge_maps = nn.Linear(2 * num_kernels, num_kernels)
-        hidden = _GROUPS * channels
+        hidden = GROUPS * channels
         self.embed = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
         self.kernel = nn.Linear(hidden, channels)
         self.objectness = nn.Linear(hidden, 1)
 
     def forward(self, rgb: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict kernels from T3 of each modality, (B, 256, h, w).
+        """Predict kernels from T3 of each modality, (B, C, h, w).
 
         Returns:
-            kernels (B, N, 256), score logits (B, N), objectness logits (B, N).
+            kernels (B, N, C), score logits (B, N), objectness logits (B, N).
         """
         depth = depth * self.similarity(rgb, depth)
         coordinates = coordinate_channels(rgb)
@@ -62,12 +70,12 @@ class KernelBranch(nn.Module):
         # Both modalities say where to look; what is found there comes from colour alone.
         pooled = attention @ rgb_features.flatten(2).transpose(
             1, 2
-        )  # (B, 8N, 256), colour maps first
+        )  # (B, 8N, C), colour maps first
         # Maps g*N + n hold group g of candidate n. Row r of the result joins maps r and 2N + r of
         # each modality.
         batch, _, channels = pooled.shape
-        grouped = pooled.view(batch, _GROUPS, 2 * self.num_kernels, channels)
-        rows = grouped.transpose(1, 2).reshape(batch, 2 * self.num_kernels, _GROUPS * channels)
+        grouped = pooled.view(batch, GROUPS, 2 * self.num_kernels, channels)
+        rows = grouped.transpose(1, 2).reshape(batch, 2 * self.num_kernels, GROUPS * channels)
         merged = self.merge_maps(rows.transpose(1, 2)).transpose(1, 2).relu()
         embedding = self.embed(merged).relu()
         return (

@@ -23,11 +23,11 @@ class RawPrediction:
     Attributes:
         score_logits: (B, N), is candidate n a salient instance.
         objectness_logits: (B, N), how well its mask fits.
-        kernels: (B, N, 256), the dynamic 1x1 convolution of each candidate.
+        kernels: (B, N, C), the dynamic 1x1 convolution of each candidate.
         mask_logits: (B, N, H/4, W/4), before the x2 upsampling of loss and postprocessing.
         auxiliary_logits: in training, region logits of every encoder output that is supervised:
             `rgb_t3` and `depth_t3` (B, 1, H/8, W/8), `rgb_c2` and `depth_d2` (B, 1, H/4, W/4).
-            Empty otherwise.
+            A network that does not look at depth has those of colour only. Empty otherwise.
     """
 
     score_logits: Tensor
@@ -56,9 +56,8 @@ class CalibNet(nn.Module):
     Args:
         rgb_encoder, depth_encoder: image (B, 3, H, W) to `EncoderLevels`; same structure, separate
             weights.
-        mask_branch: weight-sharing fusion of the 1/4 and 1/8 levels into mask features (B, 256,
-            H/4, W/4).
-        kernel_branch: dynamic interactive kernels from the 1/8 level.
+        mask_branch: levels of both modalities into mask features (B, C, H/4, W/4).
+        kernel_branch: T3 of both modalities into N kernels with their scores.
         auxiliary_heads: region predictors that training supervises, by the names of
             `auxiliary_logits`.
     """
@@ -132,4 +131,4 @@ class CalibNet(nn.Module):
             "rgb_c2": rgb_levels.c2,
             "depth_d2": depth_levels.c2,
         }
-        return {name: self.auxiliary_heads[name](features) for name, features in supervised.items()}
+        return {name: head(supervised[name]) for name, head in self.auxiliary_heads.items()}

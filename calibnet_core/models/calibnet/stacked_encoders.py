@@ -20,6 +20,7 @@ from calibnet_core.models.calibnet.encoder import (
     EncoderLevels,
     ModalityEncoder,
     levels_to_tokens,
+    query_offset,
     tokens_to_levels,
 )
 
@@ -65,31 +66,29 @@ class StackedTransformer(nn.Module):
         transformers: what to stack.
     """
 
-    query_embed: Tensor
+    level_embed: Tensor
 
     def __init__(self, transformers: Sequence[DeformableTransformer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             stack_layers(layers) for layers in zip(*(t.layers for t in transformers), strict=True)
         )
-        embeds = [t.level_embed.detach() + t.position_vector for t in transformers]
-        self.register_buffer("query_embed", torch.stack(embeds), persistent=False)
+        self.positions = nn.ModuleList(copy.deepcopy(t.position) for t in transformers)
+        embeds = [t.level_embed.detach() for t in transformers]
+        self.register_buffer("level_embed", torch.stack(embeds), persistent=False)
 
     def forward(self, pyramids: Sequence[list[Tensor]]) -> list[list[Tensor]]:
-        """Mix the levels of S pyramids [[(B, 256, h, w), ...], ...], each by its transformer."""
+        """Mix the levels of S pyramids [[(B, C, h, w), ...], ...], each by its transformer."""
         shapes = [(level.shape[2], level.shape[3]) for level in pyramids[0]]
         batch = pyramids[0][0].shape[0]
-        areas = [height * width for height, width in shapes]
-        tokens = torch.cat([levels_to_tokens(levels) for levels in pyramids])  # (S * B, L, 256)
-        query_offset = torch.cat(
-            [
-                embed.unsqueeze(1).expand(-1, area, -1)
-                for embed, area in zip(self.query_embed.unbind(1), areas, strict=True)
-            ],
-            dim=1,
-        ).repeat_interleave(batch, dim=0)
+        tokens = torch.cat([levels_to_tokens(levels) for levels in pyramids])  # (S * B, L, C)
+        offsets = [
+            query_offset(position, embed, shapes)
+            for position, embed in zip(self.positions, self.level_embed, strict=True)
+        ]
+        each_offset = torch.stack(offsets).repeat_interleave(batch, dim=0)
         for layer in self.layers:
-            tokens = layer(tokens, query_offset, shapes)
+            tokens = layer(tokens, each_offset, shapes)
         parts = tokens.unflatten(0, (len(pyramids), batch)).unbind()
         return [tokens_to_levels(part, shapes) for part in parts]
 

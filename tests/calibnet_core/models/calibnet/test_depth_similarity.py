@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibnet_core.models.calibnet.depth_similarity import DepthSimilarity
+from calibnet_core.models.calibnet.depth_similarity import (
+    BorrowedSimilarity,
+    DepthSimilarity,
+    FullTrust,
+)
 
 
 def similarity(channels: int = 4) -> DepthSimilarity:
@@ -88,3 +94,29 @@ def test_gradients_reach_both_projections() -> None:
     module = DepthSimilarity(4)
     module(torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in module.parameters())
+
+
+def test_a_borrowed_assessment_is_its_owners() -> None:
+    owner = DepthSimilarity(4)
+    borrowed = BorrowedSimilarity(owner)
+    rgb, depth = torch.randn(2, 2, 4, 3, 5)
+    assert torch.equal(borrowed(rgb, depth), owner(rgb, depth))
+    torch.nn.init.ones_(owner.project_rgb.weight)
+    assert torch.equal(borrowed(rgb, depth), owner(rgb, depth))
+    assert borrowed.state_dict() == {}
+    assert list(borrowed.parameters()) == []
+
+
+def test_a_copy_of_both_is_tied_as_the_originals_are() -> None:
+    owner = DepthSimilarity(4)
+    pair = copy.deepcopy(torch.nn.ModuleList([owner, BorrowedSimilarity(owner)]))
+    assert isinstance(pair[1], BorrowedSimilarity)
+    assert pair[1].owner is pair[0]
+    assert pair[0] is not owner
+
+
+def test_full_trust_is_a_factor_of_1_for_every_image() -> None:
+    depth = torch.randn(3, 4, 2, 2, dtype=torch.float64)
+    trust = FullTrust()(depth, depth)
+    assert (trust.shape, trust.dtype) == ((3, 1, 1, 1), torch.float64)
+    assert bool((trust == 1).all())

@@ -15,8 +15,11 @@ from calibnet_core.models.calibnet.encoder import (
     DeformableLayer,
     DeformableTransformer,
     ModalityEncoder,
+    NoEncoder,
     conv_norm_relu,
+    query_offset,
 )
+from calibnet_core.models.calibnet.position import ConstantPosition, SinePosition
 from tests.support.backbones import PyramidOfMeans
 
 SHAPES = [(1, 2), (2, 3), (4, 5)]
@@ -99,7 +102,7 @@ def transformer(num_layers: int = 2, position: Tensor | None = None) -> Deformab
     torch.manual_seed(0)
     if position is None:
         position = torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
-    return DeformableTransformer(num_layers=num_layers, position_vector=position).eval()
+    return DeformableTransformer(num_layers=num_layers, position=ConstantPosition(position)).eval()
 
 
 @torch.no_grad()
@@ -110,7 +113,7 @@ def test_the_transformer_gives_every_layer_position_and_level_anew() -> None:
     embeds = [
         embed.expand(h * w, -1) for embed, (h, w) in zip(module.level_embed, SHAPES, strict=True)
     ]
-    offset = torch.cat(embeds) + module.position_vector
+    offset = torch.cat(embeds) + module.position.vector
     for layer in module.layers:
         tokens = layer(tokens, offset, SHAPES)
 
@@ -134,14 +137,14 @@ def test_without_layers_the_levels_pass_unchanged() -> None:
 def test_the_position_vector_is_no_part_of_the_weights_but_moves_with_the_module() -> None:
     module = transformer()
     assert not [key for key in module.state_dict() if "position" in key]
-    assert module.double().position_vector.dtype == torch.float64
+    assert module.double().position.vector.dtype == torch.float64
 
 
 def test_the_module_keeps_its_own_copy_of_the_position_vector() -> None:
     position = torch.zeros(WIDTH)
     module = transformer(position=position)
     position.fill_(1.0)
-    assert not module.position_vector.any()
+    assert not module.position.vector.any()
 
 
 @torch.no_grad()
@@ -160,7 +163,7 @@ def test_a_projection_is_a_convolution_a_group_norm_and_a_relu() -> None:
 def encoder(num_layers: int = 1) -> ModalityEncoder:
     torch.manual_seed(0)
     return ModalityEncoder(
-        PyramidOfMeans(), num_layers=num_layers, position_vector=torch.zeros(WIDTH)
+        PyramidOfMeans(), num_layers=num_layers, position=ConstantPosition(torch.zeros(WIDTH))
     ).eval()
 
 
@@ -196,3 +199,33 @@ def test_gradients_reach_every_parameter() -> None:
     assert [
         name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()
     ] == []
+
+
+@torch.no_grad()
+def test_c2_that_only_training_needs_stays_empty_in_inference() -> None:
+    torch.manual_seed(0)
+    constant = ConstantPosition(torch.zeros(64))
+    module = ModalityEncoder(
+        PyramidOfMeans(), num_layers=1, position=constant, width=64, c2_trains_only=True
+    )
+    image = torch.randn(1, 3, 64, 96)
+    training, inference = module.train()(image), module.eval()(image)
+    assert (training.c2.shape, inference.c2.numel()) == ((1, 64, 16, 24), 0)
+    torch.testing.assert_close(inference.t3, training.t3, rtol=0, atol=0)
+
+
+def test_no_encoder_gives_empty_levels_of_the_images_type() -> None:
+    levels = NoEncoder()(torch.zeros(2, 3, 32, 32, dtype=torch.float64))
+    assert [(level.numel(), level.dtype) for level in levels] == [(0, torch.float64)] * 4
+
+
+@torch.no_grad()
+def test_a_sine_encoding_gives_every_token_its_place() -> None:
+    torch.manual_seed(0)
+    module = DeformableTransformer(num_layers=1, position=SinePosition(64), width=64)
+    offset = query_offset(module.position, module.level_embed, SHAPES)
+    parts = [
+        module.position(h, w) + e for e, (h, w) in zip(module.level_embed, SHAPES, strict=True)
+    ]
+    assert torch.equal(offset, torch.cat(parts))
+    assert torch.cdist(offset, offset).fill_diagonal_(1.0).min() > 1e-2

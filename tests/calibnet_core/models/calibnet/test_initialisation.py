@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from calibnet_core.config import ModelConfig
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import CalibNet
 from calibnet_core.models.calibnet.initialisation import sampling_star
@@ -84,3 +86,54 @@ def test_gains_of_the_affinity_start_at_one(model: CalibNet) -> None:
     for name in ("rgb_reweight", "depth_reweight"):
         gain = model.get_submodule(f"mask_branch.fuse_level3.{name}").get_parameter("gain")
         assert gain.tolist() == [1.0]
+
+
+def variant(**settings: Any) -> CalibNet:
+    return build_model(
+        ModelConfig(backbone="mobilenet_v2", width=64, num_transformer_layers=1, **settings), seed=0
+    )
+
+
+@pytest.mark.parametrize("fusion", ["early", "plain"])
+def test_one_stream_of_kernels_starts_like_two(fusion: Any) -> None:
+    model = variant(kernel_fusion=fusion)
+    for name in ("maps", "score"):
+        weight, bias = parameters(model, f"kernel_branch.{name}")
+        assert torch.allclose(bias, torch.full_like(bias, RARE))
+        assert float(weight.std()) == pytest.approx(0.01, rel=0.15)
+    weight, bias = parameters(model, "kernel_branch.kernel")
+    assert float(weight.std()) == pytest.approx(0.01, rel=0.1)
+    assert not bias.any()
+    assert not parameters(model, "kernel_branch.embed")[1].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"mask_levels": "c2_t3_t4_t5"}, "mask_branch.lifts.t4.upsample"),
+        ({"mask_levels": "t3"}, "mask_branch.conv"),
+        ({"mask_levels": "t3"}, "mask_branch.project"),
+        ({"mask_fusion": "rmff"}, "mask_branch.fuse_level3.relate"),
+        ({"mask_fusion": "plain"}, "mask_branch.fuse_level2.conv"),
+        ({"kernel_fusion": "plain"}, "kernel_branch.join.conv"),
+        ({"kernel_fusion": "early"}, "kernel_branch.conv"),
+    ],
+)
+def test_layers_of_other_variants_keep_the_variance_of_their_fan_out_too(
+    settings: dict[str, Any], name: str
+) -> None:
+    weight, bias = parameters(variant(**settings), name)
+    fan_out = weight.shape[0] * weight[0, 0].numel()
+    assert float(weight.std()) == pytest.approx(math.sqrt(2.0 / fan_out), rel=0.05)
+    assert not bias.any()
+
+
+@pytest.mark.parametrize("setting", ["separate", "shared"])
+def test_the_kernel_branchs_assessment_starts_unbiased_wherever_its_weights_are(
+    setting: Any,
+) -> None:
+    branch = variant(depth_similarity=setting).kernel_branch
+    similarity = branch.similarity if setting == "separate" else branch.similarity.owner
+    weight, bias = parameters(similarity, "project_rgb")
+    assert not bias.any()
+    assert float(weight.std()) == pytest.approx(math.sqrt(2.0 / 64), rel=0.3)

@@ -89,6 +89,41 @@ def test_fusion_equals_the_equations_entry_by_entry() -> None:
 
 
 @torch.no_grad()
+def test_a_non_local_affinity_relates_every_cell_to_every_other() -> None:
+    module = randomised(WeightSharingFusion(32, non_local=True))
+    rgb, depth = torch.randn(2, 2, 32, 3, 2)
+    seen = []
+    module.output_conv.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    fused = module(rgb, depth)
+    for image in range(2):
+        features, refined = [], []
+        for attention, source in ((module.rgb_attention, rgb), (module.depth_attention, depth)):
+            x, weights = attention(source[image : image + 1])
+            features.append(x[0])
+            refined.append(weights[0, 0].flatten().tolist())
+        features[1] = features[1] * module.similarity(features[0][None], features[1][None])[0]
+        summed = []
+        for modality, reweight in enumerate((module.rgb_reweight, module.depth_reweight)):
+            alpha, beta = reweight.scale.weight.item(), reweight.scale.bias.item()
+            raw = [[max(0.0, alpha * r * d + beta) for d in refined[1]] for r in refined[0]]
+            total = sum(math.exp(entry) for row in raw for entry in row)
+            weights = [
+                own
+                + reweight.gain.item()
+                * sum(
+                    math.exp(entry) / total * other
+                    for entry, other in zip(row, refined[modality], strict=True)
+                )
+                for own, row in zip(refined[modality], raw, strict=True)
+            ]
+            summed.append(features[modality] * torch.tensor(weights).view(3, 2).sigmoid())
+        convolution, norm, _ = module.depth_conv
+        expected = summed[0] + norm(convolution(summed[1][None]))[0].relu()
+        torch.testing.assert_close(seen[0][image], expected, rtol=1e-4, atol=1e-4)
+    assert fused.shape == rgb.shape
+
+
+@torch.no_grad()
 def test_mask_features_join_both_levels_at_a_quarter() -> None:
     module = randomised(MaskBranch())
     fine, coarse = (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from calibnet_core.models.backbones import Backbone, BackboneLevels
 from calibnet_core.models.calibnet import encoder as encoder_module
 from calibnet_core.models.calibnet.encoder import WIDTH, ModalityEncoder
+from calibnet_core.models.calibnet.position import ConstantPosition, SinePosition
 from calibnet_core.models.calibnet.stacked_encoders import StackedEncoders, stack_encoders
 from calibnet_core.models.inference_form import inference_form
 from tests.support.backbones import PyramidOfMeans
@@ -25,12 +26,14 @@ class SmallerPyramid(Backbone):
 
 
 def encoder(
-    seed: int, num_layers: int = 2, backbone: type[Backbone] = PyramidOfMeans
+    seed: int,
+    num_layers: int = 2,
+    backbone: type[Backbone] = PyramidOfMeans,
+    position: nn.Module | None = None,
 ) -> ModalityEncoder:
     torch.manual_seed(seed)
-    module = ModalityEncoder(
-        backbone(), num_layers=num_layers, position_vector=torch.randn(WIDTH)
-    ).eval()
+    position = position or ConstantPosition(torch.randn(WIDTH))
+    module = ModalityEncoder(backbone(), num_layers=num_layers, position=position).eval()
     for parameter in module.parameters():  # norms and biases as well
         parameter.data.normal_(std=0.2)
     return module
@@ -62,6 +65,19 @@ def test_both_at_once_give_what_each_gives_alone(batch: int, backbone: type[Back
     for together, alone in pairs:
         for ours, theirs in zip(together, alone, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_sine_encoding_survives_stacking() -> None:
+    rgb_encoder, depth_encoder = (encoder(seed, position=SinePosition(WIDTH)) for seed in (0, 1))
+    rgb, depth = images(2)
+    pairs = zip(
+        stacked(rgb_encoder, depth_encoder)(rgb, depth),
+        (rgb_encoder(rgb), depth_encoder(depth)),
+        strict=True,
+    )
+    for together, alone in pairs:
+        torch.testing.assert_close(together.t3, alone.t3, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
