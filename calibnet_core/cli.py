@@ -16,6 +16,8 @@ _EXPECTED_ERRORS = (
     ("calibnet_core.config", "ConfigError"),
     ("calibnet_core.checkpoint", "WeightsError"),
     ("calibnet_core.structures", "FrameError"),
+    ("calibnet_core.training.trainer", "NonFiniteLossError"),
+    ("calibnet_core.evaluation.errors", "EvaluationError"),
     ("calibnet_core.data.bags", "BagError"),
     ("calibnet_core.perception.image_codec", "ImageFormatError"),
 )
