@@ -1,0 +1,299 @@
+"""The loop: batches in, a run folder out. Lightning Fabric owns devices, precision, processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from calibnet_core.data.loading import Batch, TrainingImages, TrainingOrder, training_loader
+from calibnet_core.models.build import build_model
+from calibnet_core.models.calibnet.criterion import Criterion
+from calibnet_core.models.calibnet.matcher import NonFinitePredictionError
+from calibnet_core.models.calibnet.model import CalibNet
+from calibnet_core.training.config import TrainConfig
+from calibnet_core.training.initial_weights import load_initial_weights
+from calibnet_core.training.losses import compute_losses
+from calibnet_core.training.monitor import Monitor
+from calibnet_core.training.optimisation import (
+    averaged,
+    build_optimizer,
+    lr_factor,
+    set_learning_rate,
+)
+from calibnet_core.training.run_folder import RunFolder
+from calibnet_core.training.sources import TrainingSets
+from calibnet_core.training.sync_batch_norm import synchronise_batch_norms
+from calibnet_core.training.validation import Validation
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss or gradient became NaN or infinite; nothing was stepped or saved after that."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one iteration did.
+
+    Attributes:
+        losses: the weighted terms and `total`, averaged over processes.
+        gradient_norm: of all gradients together, before they are clipped.
+        loading_s, computing_s: wall time waiting for the batch, and from there on.
+    """
+
+    losses: dict[str, float]
+    gradient_norm: float
+    loading_s: float
+    computing_s: float
+
+
+class Trainer:
+    """One run, new or resumed.
+
+    Args:
+        config: every setting.
+        sets: images to learn from and to validate on.
+        folder: where the run is kept; a state in it is resumed.
+        fabric: launched.
+        monitor: where progress is shown.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings.
+        WeightsError: initial weights or the state cannot be read.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sets: TrainingSets,
+        folder: RunFolder,
+        fabric: Fabric,
+        monitor: Monitor,
+    ) -> None:
+        self.config, self.sets, self.folder = config, sets, folder
+        self.fabric, self.monitor = fabric, monitor
+        self.iteration = 0
+        self.best_ap = -math.inf
+        self.criterion = Criterion(config.loss.weights, mask_padding=config.loss.mask_padding)
+        state = None
+        if folder.has_state:
+            folder.require_same(config)
+            state = folder.read_state()
+        self.network = self._build(is_new=state is None)
+        optimizer = build_optimizer(self.network, config.optimisation)
+        decay = config.optimisation.ema_decay
+        self.average = averaged(self.network, decay) if decay else None
+        if state is not None:
+            self._load(state, optimizer)
+        if fabric.is_global_zero:
+            folder.cut_log(self.iteration)
+        torch.manual_seed(config.run.seed + fabric.global_rank)
+        if state is not None:
+            torch.set_rng_state(state["random_states"][fabric.global_rank])
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
+        if self.average is not None:
+            self.average.to(fabric.device)
+
+    @property
+    def kept_model(self) -> CalibNet:
+        """The network that is evaluated and saved: the average of the weights where one is kept."""
+        network = self.network if self.average is None else self.average.module
+        assert isinstance(network, CalibNet)
+        return network
+
+    def run(self) -> None:
+        """Train until the last iteration.
+
+        Raises:
+            NonFiniteLossError: training diverged; the message names term, iteration and images.
+            FrameError: an image cannot be read; the message names it.
+        """
+        run = self.config.run
+        with self.monitor.progress(self.iteration, run.iterations):
+            batches = self._batches()
+            if self.iteration == 0:
+                self._evaluate()  # what training is to improve on
+            while self.iteration < run.iterations:
+                step = self._step(batches)
+                self.iteration += 1
+                self.monitor.advance(step.losses["total"])
+                last = self.iteration == run.iterations
+                if last or self.iteration % run.log_every == 0:
+                    self._log_step(step)
+                if last or self.iteration % run.evaluate_every == 0:
+                    self._evaluate()
+                if last or self.iteration % run.checkpoint_every == 0:
+                    self.save()
+
+    def save(self) -> None:
+        """Write weights and state; a run resumes from here."""
+        states = self.fabric.all_gather(torch.get_rng_state())
+        assert isinstance(states, Tensor)
+        random_states = states.view(self.fabric.world_size, -1).cpu().unbind()
+        if self.fabric.is_global_zero:
+            self.folder.write_weights(self.kept_model, self.config)
+            self.folder.write_state(
+                {
+                    "iteration": self.iteration,
+                    "model": self.network.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "average": None if self.average is None else self.average.state_dict(),
+                    "precision": self.fabric.strategy.precision.state_dict(),
+                    "random_states": [state.clone() for state in random_states],
+                    "best_ap": self.best_ap,
+                }
+            )
+        self.fabric.barrier()
+
+    def _build(self, *, is_new: bool) -> CalibNet:
+        network = build_model(self.config.model, seed=self.config.run.seed)
+        if is_new:
+            self.monitor.say(load_initial_weights(network, self.config))
+        network.train()
+        for name, parameter in network.named_parameters():
+            if "unused_" in name:  # carried along for published checkpoints only
+                parameter.requires_grad_(False)
+        if self.config.run.sync_batch_norm:
+            synchronise_batch_norms(network)
+        return network
+
+    def _load(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        self.network.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.iteration, self.best_ap = state["iteration"], state["best_ap"]
+        self.monitor.say(f"resuming after iteration {self.iteration}")
+
+    def _batches(self) -> Iterator[Batch]:
+        train = self.sets.train
+        order = TrainingOrder(
+            [record.size for record in train.records],
+            batch_size=self.config.run.batch_size,
+            seed=self.config.run.seed,
+            start=self.iteration,
+            process=self.fabric.global_rank,
+            num_processes=self.fabric.world_size,
+        )
+        images = TrainingImages(
+            train,
+            augmentation=self.config.augmentation,
+            input_config=self.config.input,
+            depth_config=self.config.depth,
+        )
+        loader = training_loader(
+            images,
+            order,
+            num_workers=self.config.data.workers,
+            pin_memory=self.fabric.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def _step(self, batches: Iterator[Batch]) -> Step:
+        started = time.perf_counter()
+        batch = next(batches)
+        loaded = time.perf_counter()
+        batch = batch.padded_to(self._common_canvas(batch.canvas)).to(self.fabric.device)
+        optimisation = self.config.optimisation
+        factor = lr_factor(self.iteration, self.config.run.iterations, optimisation)
+        set_learning_rate(self.optimizer, optimisation.learning_rate * factor)
+        self.optimizer.zero_grad()
+        losses = self._losses(batch)
+        self.fabric.backward(losses["total"])
+        norm = self._clip(batch)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        mean = self._over_processes(torch.stack([loss.detach() for loss in losses.values()]))
+        return Step(
+            losses=dict(zip(losses, mean.tolist(), strict=True)),
+            gradient_norm=norm,
+            loading_s=loaded - started,
+            computing_s=time.perf_counter() - loaded,
+        )
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        try:
+            losses = compute_losses(
+                self.model,
+                batch.rgb,
+                batch.depth,
+                batch.masks,
+                criterion=self.criterion,
+                sizes=batch.sizes,
+            )
+        except NonFinitePredictionError as error:
+            raise NonFiniteLossError(self._diverged(str(error), batch)) from error
+        broken = [name for name, loss in losses.items() if not math.isfinite(loss.item())]
+        if broken:
+            raise NonFiniteLossError(
+                self._diverged(f"{broken[0]} is {losses[broken[0]].item()}", batch)
+            )
+        return losses
+
+    def _clip(self, batch: Batch) -> float:
+        most = self.config.optimisation.clip_norm or math.inf
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=most, error_if_nonfinite=False
+        )
+        assert norm is not None
+        # A gradient scaler meets infinite gradients now and then, and leaves such a step out.
+        if not norm.isfinite() and self.config.run.precision != "16-mixed":
+            raise NonFiniteLossError(self._diverged(f"the gradient is {norm.item()}", batch))
+        return float(norm)
+
+    def _diverged(self, what: str, batch: Batch) -> str:
+        return (
+            f"training diverged at iteration {self.iteration + 1}: {what}, on images "
+            f"{', '.join(batch.names)}; nothing was saved since. Lower "
+            "optimisation.learning_rate, set optimisation.clip_norm, or look at these images, and "
+            "resume"
+        )
+
+    def _common_canvas(self, canvas: tuple[int, int]) -> tuple[int, int]:
+        """The canvas that holds the images of all processes, as it would in one process."""
+        if self.fabric.world_size == 1:
+            return canvas
+        sides = torch.tensor(canvas, device=self.fabric.device)
+        torch.distributed.all_reduce(sides, torch.distributed.ReduceOp.MAX)
+        return int(sides[0]), int(sides[1])
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        if self.fabric.world_size > 1:
+            torch.distributed.all_reduce(values)
+            values /= self.fabric.world_size
+        return values
+
+    def _log_step(self, step: Step) -> None:
+        if self.fabric.is_global_zero:
+            self.monitor.log(
+                self.iteration,
+                {
+                    **step.losses,
+                    "gradient_norm": step.gradient_norm,
+                    "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+                    "loading_s": step.loading_s,
+                    "computing_s": step.computing_s,
+                },
+            )
+
+    def _evaluate(self) -> None:
+        if self.sets.validation is not None and self.fabric.is_global_zero:
+            validation = Validation(self.sets.validation, self.config)
+            model, device = self.kept_model, str(self.fabric.device)
+            figures = validation.evaluate(model, device)
+            self.monitor.log(self.iteration, figures)
+            number = self.config.run.num_sample_pictures
+            self.monitor.pictures(self.iteration, validation.pictures(model, device, number))
+            if figures["AP"] > self.best_ap:
+                self.best_ap = figures["AP"]
+                self.folder.write_weights(self.kept_model, self.config, name="best")
+        self.fabric.barrier()
