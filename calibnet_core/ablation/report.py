@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +18,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """A row with what was measured of it; `latency` is None where that was not asked for."""
+    """A row with what was measured of it.
+
+    Attributes:
+        row, cost: of the row.
+        latency: None where that was not asked for.
+        trained: AP, AP50 and AP70 in per cent of a run of the row, None without one.
+    """
 
     row: AblationRow
     cost: Cost
     latency: Latency | None = None
+    trained: Mapping[str, float] | None = None
 
 
 _HEADER = ("row", "params M", "paper", "mult-adds G", "paper")
 _LATENCY = ("ms", "ms lowest-highest", "times published", "FPS", "paper FPS")
+_TRAINED = "trained AP/50/70"
 _ACCURACY = (f"paper AP/50/70 {EASY}", f"paper AP/50/70 {HARD}")
 
 
 def columns(rows: Sequence[MeasuredRow]) -> list[str]:
     """Titles of the columns that `cells` fills; those of latency only where one was measured."""
     timed = any(measured.latency is not None for measured in rows)
-    return [*_HEADER, *(_LATENCY if timed else ("paper FPS",)), *_ACCURACY]
+    trained = any(measured.trained is not None for measured in rows)
+    return [
+        *_HEADER,
+        *(_LATENCY if timed else ("paper FPS",)),
+        *((_TRAINED,) if trained else ()),
+        *_ACCURACY,
+    ]
 
 
-def cells(measured: MeasuredRow, *, timed: bool) -> list[str]:
+def cells(measured: MeasuredRow, *, timed: bool, trained: bool = False) -> list[str]:
     """One line of the table; what the paper leaves out is a dash."""
     paper, latency = measured.row.paper, measured.latency
     line = [
@@ -58,6 +72,9 @@ def cells(measured: MeasuredRow, *, timed: bool) -> list[str]:
             ]
         )
     line.append(_figure(paper.frames_per_second))
+    if trained:
+        values = (measured.trained or {}).values()
+        line.append("/".join(f"{value:.1f}" for value in values) or "-")
     for name in (EASY, HARD):
         accuracy = paper.accuracy.get(name)
         line.append("-" if accuracy is None else f"{accuracy.ap}/{accuracy.ap50}/{accuracy.ap70}")
@@ -74,7 +91,7 @@ def as_table(rows: Sequence[MeasuredRow]) -> Table:
         table.add_column(title, justify="left" if title == "row" else "right")
     for index, measured in enumerate(rows):
         ends = index + 1 < len(rows) and rows[index + 1].row.table != measured.row.table
-        table.add_row(*cells(measured, timed="ms" in titles), end_section=ends)
+        table.add_row(*_cells(measured, titles), end_section=ends)
     return table
 
 
@@ -82,7 +99,7 @@ def as_markdown(rows: Sequence[MeasuredRow], setting: str) -> str:
     """The same as a Markdown table under a line that tells how it was measured."""
     titles = columns(rows)
     lines = [titles, ["---", *("---:" for _ in titles[1:])]]
-    lines += [cells(measured, timed="ms" in titles) for measured in rows]
+    lines += [_cells(measured, titles) for measured in rows]
     return f"{setting}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -102,11 +119,16 @@ def as_document(rows: Sequence[MeasuredRow], setting: str) -> dict[str, Any]:
                     "latency": None
                     if measured.latency is None
                     else dataclasses.asdict(measured.latency),
+                    "trained": None if measured.trained is None else dict(measured.trained),
                 },
             }
             for measured in rows
         ],
     }
+
+
+def _cells(measured: MeasuredRow, titles: Sequence[str]) -> list[str]:
+    return cells(measured, timed="ms" in titles, trained=_TRAINED in titles)
 
 
 def _figure(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=7, metavar="N", help="measurements a row (default: 7)"
     )
     latency.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--train",
+        type=Path,
+        metavar="FILE",
+        help="train every selected row with these settings, see config/train; needs a "
+        "validation set",
+    )
+    training.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where the runs go; what is there is resumed"
+    )
+    training.add_argument(
+        "--accelerator", default="auto", choices=("auto", "cpu", "cuda"), help="where to train"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,12 +67,14 @@ def run(args: argparse.Namespace) -> int:
     if output is not None and not output.parent.is_dir():
         raise ConfigError(f"{output}: the folder {output.parent} does not exist; create it first")
     rows = select_rows(args.table, args.row)
+    if (args.train is None) != (args.runs is None):
+        raise ConfigError("training needs both the settings, --train, and a folder, --runs")
 
     from rich.console import Console
 
     from calibnet_core.ablation.report import as_table
 
-    measured = _measure(rows, args)
+    measured = _trained(_measure(rows, args), args)
     Console(highlight=False).print(as_table(measured))
     if output is not None:
         _write(output, measured, _setting(args))
@@ -83,6 +100,23 @@ def _measure(rows: Sequence[AblationRow], args: argparse.Namespace) -> list[Meas
             latency = measure_latency(model, device=args.device, rounds=args.rounds)
         known[model] = measure_cost(model), latency
     return [MeasuredRow(row, *known[row.model]) for row in rows]
+
+
+def _trained(measured: Sequence[MeasuredRow], args: argparse.Namespace) -> list[MeasuredRow]:
+    """The rows with the figures of a run of each, where training was asked for."""
+    if args.train is None:
+        return list(measured)
+    from calibnet_core.ablation.training import train_row
+    from calibnet_core.config import load_config
+    from calibnet_core.training.config import TrainConfig
+
+    base = load_config(args.train, TrainConfig)
+    return [
+        dataclasses.replace(
+            entry, trained=train_row(entry.row, base, args.runs, accelerator=args.accelerator)
+        )
+        for entry in measured
+    ]
 
 
 def _setting(args: argparse.Namespace) -> str:

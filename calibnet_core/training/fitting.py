@@ -48,7 +48,7 @@ def fit(
         accelerator=accelerator,
         devices=local,
         num_nodes=world // local,
-        strategy=DDPStrategy() if world > 1 else "auto",
+        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
         precision=config.run.precision,
     )
     fabric.launch()

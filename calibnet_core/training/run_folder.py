@@ -109,6 +109,17 @@ class RunFolder:
         save_weights(model, path, model_name=model_name(config.model), config=config.model)
         return path
 
+    def read_log(self) -> list[dict[str, Any]]:
+        """The entries of `log.jsonl`, oldest first; a line cut off by a crash is left out."""
+        path = self.path / "log.jsonl"
+        entries = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add a line to `log.jsonl`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -116,16 +127,6 @@ class RunFolder:
 
     def cut_log(self, iteration: int) -> None:
         """Drop what was logged after `iteration`, which a resumed run computes again."""
-        path = self.path / "log.jsonl"
-        if not path.is_file():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the line that was being written when the run was ended
-                continue
-            if entry["iteration"] <= iteration:
-                kept.append(line + "\n")
-        with atomic_write(path, "w") as file:
-            file.writelines(kept)
+        kept = [entry for entry in self.read_log() if entry["iteration"] <= iteration]
+        with atomic_write(self.path / "log.jsonl", "w") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
