@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from calibnet_core._version import __version__
-from calibnet_core.config import MODELS, ModelConfig, build_section
+from calibnet_core.config import MODELS, PipelineConfig, build_section
 from calibnet_core.files import atomic_write
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet.published_keys import own_key
 
 StateDict = Mapping[str, Tensor]
+
+_SETTINGS = ("model", "input", "depth")
+"""Sections of a pipeline's settings that belong to the weights; thresholds are the user's."""
 
 _DERIVED = ("num_batches_tracked", "relative_position_index")
 """Endings of entries that a model computes for itself; a file may hold them or not."""
@@ -125,22 +128,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return _find_state_dict(path, content)
 
 
-def read_model(path: str | Path) -> ModelConfig | None:
-    """The model that `save_weights` noted in a file, or None where the file says nothing.
+def read_settings(path: str | Path) -> PipelineConfig | None:
+    """How the weights in a file are to be used, as `save_weights` noted it.
+
+    Returns:
+        Model, input size and depth picture; None where the file says nothing.
 
     Raises:
-        WeightsError: the file cannot be read, or what it says is no model of this version.
+        WeightsError: the file cannot be read, or what it says is unknown to this version.
     """
     metadata = _metadata(path)
-    if "model_config" in metadata:
+    if "settings" in metadata:
         try:
-            return build_section(ModelConfig, json.loads(metadata["model_config"]), "model")
+            return build_section(PipelineConfig, json.loads(metadata["settings"]), "")
         except ValueError as error:
             raise WeightsError(
-                f"{path}: describes a model that this version does not know ({error}); update "
+                f"{path}: asks for settings that this version does not know ({error}); update "
                 "calibnet_core"
             ) from error
-    return MODELS.get(metadata.get("model", ""))
+    name = metadata.get("model", "")
+    return PipelineConfig(model=MODELS[name]) if name in MODELS else None
 
 
 def read_model_name(path: str | Path) -> str | None:
@@ -162,7 +169,7 @@ def _metadata(path: str | Path) -> dict[str, str]:
 
 
 def save_weights(
-    model: nn.Module, path: str | Path, *, model_name: str, config: ModelConfig | None = None
+    model: nn.Module, path: str | Path, *, model_name: str, settings: PipelineConfig | None = None
 ) -> None:
     """Write the weights of `model` to a `.safetensors` file, atomically.
 
@@ -170,7 +177,8 @@ def save_weights(
         model: the network.
         path: the file to write.
         model_name: what to call the model.
-        config: settings that rebuild the model, needed where it is none of `config.MODELS`.
+        settings: model, input size and depth picture that the weights were trained for, so that
+            the file alone is enough to use them; needed where they are no published ones.
 
     Raises:
         WeightsError: `path` does not end in `.safetensors`.
@@ -180,8 +188,9 @@ def save_weights(
         raise WeightsError(f"{path}: weights are saved as .safetensors; choose such a name")
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     metadata = {"format": "pt", "model": model_name, "calibnet_version": __version__}
-    if config is not None:
-        metadata["model_config"] = json.dumps(dataclasses.asdict(config))
+    if settings is not None:
+        kept = {name: dataclasses.asdict(getattr(settings, name)) for name in _SETTINGS}
+        metadata["settings"] = json.dumps(kept)
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(state, metadata))
 

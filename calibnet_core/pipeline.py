@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from calibnet_core.checkpoint import load_weights, read_model, sha256_of
+from calibnet_core.checkpoint import load_weights, read_settings, sha256_of
 from calibnet_core.config import ConfigError, ModelConfig, PipelineConfig, model_name
 from calibnet_core.models.build import build_model, model_config
 from calibnet_core.models.calibnet.model import CalibNet
@@ -85,16 +85,17 @@ class Pipeline:
             model: a name from `config.MODELS` or a configuration; None takes what the file says of
                 its model, else `config.model`.
             device: `cpu`, `cuda`, `cuda:N`.
-            config: settings; defaults if None.
+            config: settings; None takes what the file says of its input, else defaults.
 
         Raises:
             WeightsError: the file is unreadable or of another model.
             ConfigError: the model is unknown or the device is not there.
         """
-        config = config or PipelineConfig()
+        stored = read_settings(path) if path is not None else None
+        config = config or stored or PipelineConfig()
         chosen_device = _usable_device(device)
         if model is None:
-            model = (read_model(path) if path is not None else None) or config.model
+            model = stored.model if stored is not None else config.model
         chosen_model = model_config(model)
         network = build_model(chosen_model, seed=RANDOM_WEIGHTS_SEED)
         sha256 = ""

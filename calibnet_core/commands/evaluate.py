@@ -8,7 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
+from calibnet_core.commands._settings import base_config
+from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +134,7 @@ def _count(text: str) -> int:
 
 
 def _read_config(args: argparse.Namespace) -> PipelineConfig:
-    config = PipelineConfig() if args.config is None else load_config(args.config)
+    config = base_config(args.config, args.weights)
     if args.config is not None and not args.published:
         return config
     return dataclasses.replace(config, inference=InferenceConfig.published())

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
+from calibnet_core.commands._settings import base_config
+from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ class _Log:
 
 
 def _read_config(args: argparse.Namespace) -> PipelineConfig:
-    config = load_config(args.config) if args.config is not None else PipelineConfig()
+    config = base_config(args.config, args.weights)
     inference = InferenceConfig.published() if args.published else config.inference
     chosen = {
         name: getattr(args, name)

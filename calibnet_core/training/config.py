@@ -125,8 +125,10 @@ class RunConfig:
     batch_size: int = 4
     """Images a step, of all processes together."""
     precision: Precision = "32-true"
-    sync_batch_norm: bool = False
-    """Batch norms see the whole batch of all processes, not their share of it."""
+    sync_batch_norm: bool = True
+    """Batch norms see the batch of all processes, as they would in one; False keeps to each one's
+    share of it. In a single process there is no difference.
+    """
     log_every: int = 20
     """Iterations between entries of the log."""
     checkpoint_every: int = 1000

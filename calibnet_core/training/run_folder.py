@@ -106,7 +106,7 @@ class RunFolder:
     def write_weights(self, model: CalibNet, config: TrainConfig, *, name: str = "weights") -> Path:
         """Write the model to `NAME.safetensors`; returns the path."""
         path = self.path / f"{name}.safetensors"
-        save_weights(model, path, model_name=model_name(config.model), config=config.model)
+        save_weights(model, path, model_name=model_name(config.model), settings=config.pipeline)
         return path
 
     def read_log(self) -> list[dict[str, Any]]:

@@ -90,16 +90,16 @@ class Trainer:
         optimizer = build_optimizer(self.network, config.optimisation)
         decay = config.optimisation.ema_decay
         self.average = averaged(self.network, decay) if decay else None
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
+        if self.average is not None:
+            self.average.to(fabric.device)
         if state is not None:
-            self._load(state, optimizer)
+            self._load(state)
         if fabric.is_global_zero:
             folder.cut_log(self.iteration)
         torch.manual_seed(config.run.seed + fabric.global_rank)
         if state is not None:
             torch.set_rng_state(state["random_states"][fabric.global_rank])
-        self.model, self.optimizer = fabric.setup(self.network, optimizer)
-        if self.average is not None:
-            self.average.to(fabric.device)
 
     @property
     def kept_model(self) -> CalibNet:
@@ -164,9 +164,9 @@ class Trainer:
             synchronise_batch_norms(network)
         return network
 
-    def _load(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    def _load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])

@@ -23,7 +23,7 @@ def write_rendered_set(
     annotations: list[dict[str, Any]] = []
     for index in range(num_images):
         name = f"table_{index:03}.png"
-        camera = Camera.looking_at((0.0, 0.0, 0.76), position=(0.2, -0.8, 1.3), size=size)
+        camera = Camera.looking_at((0.0, 0.0, 0.76), position=(0.14, -0.56, 1.14), size=size)
         frame = render(demo_scene(seed + index), camera)
         Image.fromarray(frame.rgb).save(folder / "imgs" / name)
         depth_mm = np.nan_to_num(frame.depth_m * 1000.0).round().astype(np.uint16)

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from calibnet_core import build_model
+from calibnet_core import PipelineConfig, build_model
 from calibnet_core.checkpoint import WeightsError, save_weights
 from calibnet_core.config import ConfigError, ModelConfig
 from calibnet_core.models.backbones import build_backbone
@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_change_nothing(change: object, message: str) ->
 def test_a_whole_model_can_be_the_start(tmp_path: Path) -> None:
     trained = build_model(TINY_MODEL, seed=7)
     path = tmp_path / "trained.safetensors"
-    save_weights(trained, path, model_name="mine", config=TINY_MODEL)
+    save_weights(trained, path, model_name="mine", settings=PipelineConfig(model=TINY_MODEL))
     model = build_model(TINY_MODEL, seed=8)
     load_initial_weights(model, config(initial_weights=str(path)))
     expected = trained.state_dict()
