@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from calibnet_core.checkpoint import load_weights, read_settings, sha256_of
-from calibnet_core.config import ConfigError, ModelConfig, PipelineConfig, model_name
+from calibnet_core.config import (
+    ConfigError,
+    InferenceConfig,
+    ModelConfig,
+    PipelineConfig,
+    model_name,
+)
 from calibnet_core.models.build import build_model, model_config
 from calibnet_core.models.calibnet.model import CalibNet
 from calibnet_core.models.inference_form import inference_form
@@ -76,6 +82,7 @@ class Pipeline:
         model: str | ModelConfig | None = None,
         device: str = "cpu",
         config: PipelineConfig | None = None,
+        inference: InferenceConfig | None = None,
     ) -> Pipeline:
         """Build the model and load its weights.
 
@@ -86,6 +93,7 @@ class Pipeline:
                 its model, else `config.model`.
             device: `cpu`, `cuda`, `cuda:N`.
             config: settings; None takes what the file says of its input, else defaults.
+            inference: thresholds and limits; None takes those of the settings.
 
         Raises:
             WeightsError: the file is unreadable or of another model.
@@ -93,6 +101,8 @@ class Pipeline:
         """
         stored = read_settings(path) if path is not None else None
         config = config or stored or PipelineConfig()
+        if inference is not None:
+            config = replace(config, inference=inference)
         chosen_device = _usable_device(device)
         if model is None:
             model = stored.model if stored is not None else config.model
@@ -104,7 +114,7 @@ class Pipeline:
             sha256 = sha256_of(path)
         name = model_name(chosen_model)
         info = ModelInfo(name=name, weights_sha256=sha256, device=chosen_device)
-        return cls(network, info, config)
+        return cls(network, info, replace(config, model=chosen_model))
 
     def predict(self, frame: RgbdFrame) -> Instances:
         """Segment the salient objects of one frame.

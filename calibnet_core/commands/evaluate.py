@@ -8,8 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibnet_core.commands._settings import base_config
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig
+from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         num_bins=args.bins,
         gallery_size=args.gallery,
     )
-    config = _read_config(args)
+    config = load_config(args.config) if args.config is not None else None
     dataset = open_dataset(args.data, root=args.root)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     predictor, provenance = _predictor(args, config, dataset, console)
@@ -133,15 +132,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _read_config(args: argparse.Namespace) -> PipelineConfig:
-    config = base_config(args.config, args.weights)
-    if args.config is not None and not args.published:
-        return config
-    return dataclasses.replace(config, inference=InferenceConfig.published())
-
-
 def _predictor(
-    args: argparse.Namespace, config: PipelineConfig, dataset: RgbdDataset, console: Console
+    args: argparse.Namespace, config: PipelineConfig | None, dataset: RgbdDataset, console: Console
 ) -> tuple[Predictor | StoredResults, Provenance]:
     from calibnet_core.evaluation.report import Provenance
 
@@ -156,12 +148,15 @@ def _predictor(
     # This loads torch, which takes seconds: what is wrong with the data has been said by now.
     from calibnet_core.pipeline import Pipeline
 
+    inference = InferenceConfig.published()
+    if config is not None and not args.published:
+        inference = config.inference
     pipeline = Pipeline.from_weights(
-        args.weights, model=args.model, device=args.device, config=config
+        args.weights, model=args.model, device=args.device, config=config, inference=inference
     )
     info = pipeline.model_info
     console.print(f"model {info.model_id} on {info.device}", markup=False)
-    least = config.inference.score_threshold
+    least = inference.score_threshold
     if least > InferenceConfig.published().score_threshold:
         note = f"candidates scoring up to {least:g} are dropped, which lowers AP; see --published"
         console.print(f"note: {note}", style="yellow", markup=False)
@@ -169,7 +164,7 @@ def _predictor(
         dataset=dataset.name,
         predictions=info.model_id,
         sha256=info.weights_sha256,
-        inference=dataclasses.asdict(config.inference),
+        inference=dataclasses.asdict(inference),
     )
     return pipeline.predict, provenance
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibnet_core.commands._settings import base_config
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig
+from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     from calibnet_core.data.sources import ImagePair, find_frames
     from calibnet_core.structures import FrameError
 
-    config = _read_config(args)
+    config = load_config(args.config) if args.config is not None else None
+    inference = _inference(args, config or PipelineConfig())
     topics = {f"{kind}_topic": vars(args)[f"{kind}_topic"] for kind in ("color", "depth", "info")}
     sources = find_frames(
         args.inputs, depth=args.depth, depth_scale_m=args.depth_scale, topics=topics
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     from calibnet_core.postprocess import NonFiniteOutputError
 
     pipeline = Pipeline.from_weights(
-        args.weights, model=args.model, device=args.device, config=config
+        args.weights, model=args.model, device=args.device, config=config, inference=inference
     )
     known_ids = [source.image_id for source in sources if isinstance(source, ImagePair)]
     results = ResultFolder(args.output, reserved_ids=[i for i in known_ids if i is not None])
@@ -128,15 +128,14 @@ class _Log:
         self.console.print(f"failed: {message}", style="red", markup=False)
 
 
-def _read_config(args: argparse.Namespace) -> PipelineConfig:
-    config = base_config(args.config, args.weights)
+def _inference(args: argparse.Namespace, config: PipelineConfig) -> InferenceConfig:
     inference = InferenceConfig.published() if args.published else config.inference
     chosen = {
         name: getattr(args, name)
         for name in ("score_threshold", "max_instances")
         if getattr(args, name) is not None
     }
-    return dataclasses.replace(config, inference=dataclasses.replace(inference, **chosen))
+    return dataclasses.replace(inference, **chosen)
 
 
 def _announce(pipeline: Pipeline, console: Console) -> None:

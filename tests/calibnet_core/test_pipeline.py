@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -247,3 +248,32 @@ def test_a_gpu_answers_as_the_processor_does(random_pipeline: Pipeline) -> None:
     np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
     assert (ours.masks != theirs.masks).mean() <= 1e-4
+
+
+def test_weights_bring_their_settings_along(tmp_path: Path) -> None:
+    own = ModelConfig(backbone="mobilenet_v2", width=64, num_transformer_layers=1)
+    settings = PipelineConfig(
+        model=own,
+        input=InputConfig(shortest_edge=64, longest_edge=96),
+        inference=InferenceConfig(score_threshold=0.9),
+    )
+    path = tmp_path / "weights.safetensors"
+    save_weights(build_model(own, seed=0), path, model_name="mine", settings=settings)
+    pipeline = Pipeline.from_weights(path)
+    assert pipeline.config.model == own
+    assert pipeline.config.input == settings.input
+    assert pipeline.config.inference == InferenceConfig()  # thresholds are the user's
+    published = InferenceConfig.published()
+    assert Pipeline.from_weights(path, inference=published).config.inference == published
+    # A user's own settings win, but for the model, which the weights decide.
+    chosen = Pipeline.from_weights(path, config=PipelineConfig())
+    assert chosen.config.input == InputConfig()
+    assert chosen.config.model == own
+
+
+@pytest.mark.parametrize("content", ["not json", "[]", '{"model": {"colour": 1}}'])
+def test_settings_of_another_version_are_refused_by_name(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(1)}, path, {"settings": content})
+    with pytest.raises(WeightsError, match="does not know"):
+        Pipeline.from_weights(path)

@@ -170,9 +170,9 @@ def test_the_published_setting_is_used_unless_a_config_says_otherwise(
     assert "dropped" not in capsys.readouterr().err
     first, second, third = fake.calls
     assert (first["model"], first["device"]) == ("calibnet_swin_t", "cuda:1")
-    assert first["config"].inference == InferenceConfig.published()
-    assert second["config"].inference == InferenceConfig(score_threshold=0.3)
-    assert third["config"].inference == InferenceConfig.published()
+    assert first["inference"] == InferenceConfig.published()
+    assert second["inference"] == InferenceConfig(score_threshold=0.3)
+    assert third["inference"] == InferenceConfig.published()
     assert third["config"].input.shortest_edge == 64
 
 

@@ -111,15 +111,13 @@ def test_options_reach_the_pipeline(folder, tmp_path, fake) -> None:
     assert call["path"] == Path("w.safetensors")
     assert (call["model"], call["device"]) == ("calibnet_swin_t", "cuda:1")
     assert call["config"].input.shortest_edge == 64
-    assert call["config"].inference == InferenceConfig(
-        score_threshold=0.3, min_area=9, max_instances=4
-    )
+    assert call["inference"] == InferenceConfig(score_threshold=0.3, min_area=9, max_instances=4)
     np.testing.assert_allclose(fake.frames[0].depth_m, 1.6)
 
 
 def test_the_published_setting_yields_to_explicit_options(folder, tmp_path, fake) -> None:
     predict(folder, "-o", tmp_path / "out", "--published", "--score-threshold", 0.1)
-    inference = fake.calls[0]["config"].inference
+    inference = fake.calls[0]["inference"]
     assert inference.score_threshold == 0.1
     assert inference.mask_threshold == InferenceConfig.published().mask_threshold
     assert not inference.sort_by_score
