@@ -106,11 +106,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing, damaged, holds code, or has no state dictionary in it.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder; give the path of a .safetensors or .pth file")
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    path = _existing_file(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -155,8 +151,18 @@ def read_model_name(path: str | Path) -> str | None:
     return _metadata(path).get("model")
 
 
+def _existing_file(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; give the path of a .safetensors or .pth file")
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; give the path of a .safetensors or .pth file")
+    return path
+
+
 def _metadata(path: str | Path) -> dict[str, str]:
-    if Path(path).suffix != ".safetensors":
+    path = _existing_file(path)
+    if path.suffix != ".safetensors":
         return {}
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     from calibnet_core.ablation.report import as_table
 
+    _check_training(rows, args)
     measured = _trained(_measure(rows, args), args)
     Console(highlight=False).print(as_table(measured))
     if output is not None:
@@ -100,6 +101,18 @@ def _measure(rows: Sequence[AblationRow], args: argparse.Namespace) -> list[Meas
             latency = measure_latency(model, device=args.device, rounds=args.rounds)
         known[model] = measure_cost(model), latency
     return [MeasuredRow(row, *known[row.model]) for row in rows]
+
+
+def _check_training(rows: Sequence[AblationRow], args: argparse.Namespace) -> None:
+    """Refuse now what would fail after the first rows have been trained."""
+    if args.train is not None:
+        from calibnet_core.ablation.training import row_config
+        from calibnet_core.config import load_config
+        from calibnet_core.training.config import TrainConfig
+
+        base = load_config(args.train, TrainConfig)
+        for row in rows:
+            row_config(row, base)
 
 
 def _trained(measured: Sequence[MeasuredRow], args: argparse.Namespace) -> list[MeasuredRow]:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         if args.config is not None:
             raise ConfigError("a resumed run keeps its settings; leave out --config or --resume")
-        if not folder.has_state:
+        if not folder.has_config:
             raise ConfigError(f"{args.output} holds no run to resume; start one with --config")
         from calibnet_core.training.config import TrainConfig
 

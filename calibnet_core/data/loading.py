@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from calibnet_core.config import DepthConfig, InputConfig
 from calibnet_core.data.datasets import RgbdDataset
 from calibnet_core.data.transforms import AugmentationConfig, augment
 from calibnet_core.preprocessing import normalise
+from calibnet_core.structures import FrameError
 
 
 class Draw(NamedTuple):
@@ -116,7 +117,8 @@ class TrainingImages(Dataset[Batch]):
         """
         sample = self._dataset.load(draw.image)
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(draw.seed)
+            # Not torch.manual_seed, which would also seed the GPUs' generators.
+            torch.default_generator.manual_seed(draw.seed)
             image = augment(
                 sample.frame,
                 sample.masks[~sample.is_crowd],
@@ -212,14 +214,18 @@ class TrainingOrder(Sampler[list[Draw]]):
             yield from (Draw(index, seed) for index, seed in zip(indices, seeds, strict=True))
 
 
-def training_loader(
+def training_batches(
     images: TrainingImages, order: TrainingOrder, *, num_workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
-    """Batches in the given order, read ahead by worker processes."""
-    return DataLoader(
-        images,
+) -> Iterator[Batch]:
+    """Batches in the given order, read ahead by worker processes.
+
+    Raises:
+        FrameError: an image cannot be read; the message names it, whichever process read it.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Reading(images),
         batch_sampler=order,
-        collate_fn=collate,
+        collate_fn=_collate_or_fail,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
@@ -228,3 +234,32 @@ def training_loader(
         # Workers must not copy a parent that runs threads.
         multiprocessing_context="spawn" if num_workers else None,
     )
+    for item in loader:
+        if isinstance(item, FrameError):
+            raise item
+        yield item
+
+
+class _Reading(Dataset[Any]):
+    """Images with failures as values: what a worker raises arrives wrapped in its traceback."""
+
+    def __init__(self, images: TrainingImages) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, draw: Draw) -> Batch | FrameError:
+        try:
+            return self._images[draw]
+        except FrameError as error:
+            return FrameError(str(error))
+
+
+def _collate_or_fail(items: Sequence[Batch | FrameError]) -> Batch | FrameError:
+    batches = []
+    for item in items:
+        if isinstance(item, FrameError):
+            return item
+        batches.append(item)
+    return collate(batches)

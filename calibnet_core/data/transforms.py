@@ -66,18 +66,16 @@ class AugmentationConfig:
             self,
             "two numbers, the least (32 or more) and the largest",
         )
+        scales = self.scale_jitter
         _require(
-            not self.scale_jitter
-            or (
-                len(self.scale_jitter) == 2 and 0.1 <= self.scale_jitter[0] <= self.scale_jitter[1]
-            ),
+            not scales or (len(scales) == 2 and 0.1 <= scales[0] <= scales[1] <= 10.0),
             "scale_jitter",
             self,
-            "two numbers, the least (0.1 or more) and the largest, or an empty list",
+            "two numbers from 0.1 to 10, the least and the largest, or an empty list",
         )
         _require(0.0 <= self.color_jitter <= 1.0, "color_jitter", self, "a value from 0 to 1")
         for name in ("depth_noise", "depth_holes", "depth_shift"):
-            _require(getattr(self, name) >= 0, name, self, "0 or more")
+            _require(0 <= getattr(self, name) <= 1000, name, self, "a value from 0 to 1000")
 
 
 def _require(condition: bool, name: str, config: AugmentationConfig, expected: str) -> None:

@@ -84,6 +84,7 @@ def load_samples(
     Yields:
         The sample, or the failure of an image that cannot be read.
     """
+    import torch
     from torch.utils.data import DataLoader
 
     count = len(source) if limit is None else min(limit, len(source))
@@ -92,6 +93,8 @@ def load_samples(
         sampler=range(count),
         batch_size=None,
         num_workers=num_workers,
+        # Else the loader draws from the global generator, which a training run relies on.
+        generator=torch.Generator(),
         # Samples hold numpy arrays, which are to arrive as they are.
         collate_fn=_as_it_is,
     )

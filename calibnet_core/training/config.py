@@ -177,6 +177,21 @@ class TrainConfig:
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        optimisation, iterations = self.optimisation, self.run.iterations
+        _require(
+            optimisation.warmup_iterations < iterations,
+            "optimisation.warmup_iterations",
+            optimisation.warmup_iterations,
+            f"fewer than run.iterations ({iterations})",
+        )
+        _require(
+            optimisation.schedule != "steps" or all(s < iterations for s in optimisation.steps),
+            "optimisation.steps",
+            optimisation.steps,
+            f"iterations below run.iterations ({iterations}), or an empty list",
+        )
+
     @property
     def pipeline(self) -> PipelineConfig:
         """How the trained model is to be used: same model, input size and depth picture."""
@@ -185,16 +200,22 @@ class TrainConfig:
 
 def to_yaml(config: Any) -> str:
     """A configuration as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+    return yaml.safe_dump(plain(config), sort_keys=False)
 
 
-def differences(one: TrainConfig, other: TrainConfig) -> list[str]:
-    """The settings in which two configurations differ, as `section.key: this, not that`."""
-    flat = [dict(_flat("", dataclasses.asdict(config))) for config in (one, other)]
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as mappings, lists, text and numbers."""
+    values: dict[str, Any] = _plain(dataclasses.asdict(config))
+    return values
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Where two configurations in plain form differ, as `section.key: this, not that`."""
+    ours, theirs = (dict(_flat("", values)) for values in (one, other))
     return [
-        f"{key}: {flat[0][key]!r}, not {value!r}"
-        for key, value in flat[1].items()
-        if flat[0][key] != value
+        f"{key}: {ours.get(key)!r}, not {theirs.get(key)!r}"
+        for key in {**theirs, **ours}
+        if key not in ours or key not in theirs or ours[key] != theirs[key]
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -74,7 +75,9 @@ class Monitor:
         """Keep figures of an iteration, and print them where there is no progress bar."""
         if self._is_silent:
             return
-        self._folder.append_log({"iteration": iteration, **values})
+        # JSON has no infinity, which a gradient that a scaler left out can be.
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._folder.append_log({"iteration": iteration, **finite})
         for name, value in values.items():
             self._writer.add_scalar(name, value, iteration)
         shown = "AP" in values or not self._console.is_terminal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +102,8 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     The decay starts low, (1 + t) / (10 + t), so that the random start is soon forgotten.
     """
 
-    def average(mean: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+    def average(means: Any, currents: Any, num_averaged: Tensor | int) -> None:
         t = float(num_averaged)
-        return torch.lerp(current, mean, min(decay, (1.0 + t) / (10.0 + t)))
+        torch._foreach_lerp_(means, currents, 1.0 - min(decay, (1.0 + t) / (10.0 + t)))
 
-    return AveragedModel(model, avg_fn=average)
+    return AveragedModel(model, multi_avg_fn=average)

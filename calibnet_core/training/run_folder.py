@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from calibnet_core.checkpoint import WeightsError, save_weights
-from calibnet_core.config import ConfigError, load_config, model_name
+from calibnet_core.config import load_config, model_name
 from calibnet_core.files import atomic_write
 from calibnet_core.models.calibnet.model import CalibNet
-from calibnet_core.training.config import TrainConfig, differences, to_yaml
+from calibnet_core.training.config import TrainConfig, to_yaml
 
 State = dict[str, Any]
 
@@ -42,6 +42,11 @@ class RunFolder:
     def has_state(self) -> bool:
         """Whether there is a run to resume."""
         return self._state.is_file()
+
+    @property
+    def has_config(self) -> bool:
+        """Whether a run was begun here, maybe without getting as far as a state."""
+        return (self.path / "config.yaml").is_file()
 
     @property
     def samples(self) -> Path:
@@ -68,18 +73,6 @@ class RunFolder:
         """
         return load_config(self.path / "config.yaml", TrainConfig)
 
-    def require_same(self, config: TrainConfig) -> None:
-        """Refuse to resume with other settings.
-
-        Raises:
-            ConfigError: a setting differs; the message names it.
-        """
-        if changed := differences(config, self.read_config()):
-            raise ConfigError(
-                f"{self.path} was begun with other settings ({'; '.join(changed)}); resume it "
-                "with its own, or start a new run in another folder"
-            )
-
     def write_state(self, state: State) -> None:
         """Write what resuming needs: tensors, numbers, text, lists and mappings only."""
         with atomic_write(self._state) as file:
@@ -99,7 +92,7 @@ class RunFolder:
                 f"{self._state}: is damaged or no state of a run; start from "
                 f"{self.path / 'weights.safetensors'} as run.initial_weights instead"
             ) from error
-        if not isinstance(state, dict) or "iteration" not in state:
+        if not isinstance(state, dict) or not {"iteration", "config", "data"} <= state.keys():
             raise WeightsError(f"{self._state}: is no state of a run; remove it to start anew")
         return state
 
@@ -125,8 +118,12 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def cut_log(self, iteration: int) -> None:
-        """Drop what was logged after `iteration`, which a resumed run computes again."""
-        kept = [entry for entry in self.read_log() if entry["iteration"] <= iteration]
+    def cut_log(self, iteration: int | None) -> None:
+        """Drop what was logged after `iteration`, which a run computes again; None drops all."""
+        kept = [
+            entry
+            for entry in self.read_log()
+            if iteration is not None and entry["iteration"] <= iteration
+        ]
         with atomic_write(self.path / "log.jsonl", "w") as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from calibnet_core.config import ConfigError
@@ -17,6 +18,18 @@ class TrainingSets:
     train: RgbdDataset
     validation: RgbdDataset | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names, sizes, scenes and masks of all images, in order."""
+        content = hashlib.sha256()
+        for dataset in (self.train, self.validation):
+            for record in dataset.records if dataset is not None else ():
+                masks = [annotation.mask["counts"] for annotation in record.annotations]
+                entry = (record.pair.file_name, record.size, record.scene, masks)
+                content.update(repr(entry).encode())
+            content.update(b"end")
+        return content.hexdigest()
 
 
 def open_training_sets(config: DataConfig) -> TrainingSets:
@@ -38,6 +51,7 @@ def open_training_sets(config: DataConfig) -> TrainingSets:
         validation = open_dataset(
             config.validation, root=config.root, skip_faulty=config.skip_faulty
         )
+        notes += [f"validation: {fault}" for fault in validation.faults]
     elif config.hold_out > 0.0:
         train, validation = train.split_by_scene(config.hold_out, config.hold_out_seed)
     if config.skip_empty:

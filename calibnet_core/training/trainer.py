@@ -13,12 +13,13 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from calibnet_core.data.loading import Batch, TrainingImages, TrainingOrder, training_loader
+from calibnet_core.config import ConfigError
+from calibnet_core.data.loading import Batch, TrainingImages, TrainingOrder, training_batches
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet.criterion import Criterion
 from calibnet_core.models.calibnet.matcher import NonFinitePredictionError
 from calibnet_core.models.calibnet.model import CalibNet
-from calibnet_core.training.config import TrainConfig
+from calibnet_core.training.config import TrainConfig, differences, plain
 from calibnet_core.training.initial_weights import load_initial_weights
 from calibnet_core.training.losses import compute_losses
 from calibnet_core.training.monitor import Monitor
@@ -32,6 +33,9 @@ from calibnet_core.training.run_folder import RunFolder
 from calibnet_core.training.sources import TrainingSets
 from calibnet_core.training.sync_batch_norm import synchronise_batch_norms
 from calibnet_core.training.validation import Validation
+
+_MAX_SKIPPED = 50
+"""Steps in a row that a gradient scaler may leave out."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -80,12 +84,13 @@ class Trainer:
         self.config, self.sets, self.folder = config, sets, folder
         self.fabric, self.monitor = fabric, monitor
         self.iteration = 0
+        self._skipped = 0
         self.best_ap = -math.inf
         self.criterion = Criterion(config.loss.weights, mask_padding=config.loss.mask_padding)
         state = None
         if folder.has_state:
-            folder.require_same(config)
             state = folder.read_state()
+            self._require_same_run(state)
         self.network = self._build(is_new=state is None)
         optimizer = build_optimizer(self.network, config.optimisation)
         decay = config.optimisation.ema_decay
@@ -96,10 +101,10 @@ class Trainer:
         if state is not None:
             self._load(state)
         if fabric.is_global_zero:
-            folder.cut_log(self.iteration)
+            folder.cut_log(None if state is None else self.iteration)
         torch.manual_seed(config.run.seed + fabric.global_rank)
         if state is not None:
-            torch.set_rng_state(state["random_states"][fabric.global_rank])
+            self._restore_random_state(state["random_states"])
 
     @property
     def kept_model(self) -> CalibNet:
@@ -127,30 +132,75 @@ class Trainer:
                 last = self.iteration == run.iterations
                 if last or self.iteration % run.log_every == 0:
                     self._log_step(step)
-                if last or self.iteration % run.evaluate_every == 0:
-                    self._evaluate()
-                if last or self.iteration % run.checkpoint_every == 0:
-                    self.save()
+                try:
+                    if last or self.iteration % run.evaluate_every == 0:
+                        self._evaluate()
+                finally:  # a fault of the validation set must not cost what was learnt
+                    if last or self.iteration % run.checkpoint_every == 0:
+                        self.save()
 
     def save(self) -> None:
         """Write weights and state; a run resumes from here."""
-        states = self.fabric.all_gather(torch.get_rng_state())
-        assert isinstance(states, Tensor)
-        random_states = states.view(self.fabric.world_size, -1).cpu().unbind()
+        random_states = self._gather_random_states()
         if self.fabric.is_global_zero:
             self.folder.write_weights(self.kept_model, self.config)
             self.folder.write_state(
                 {
                     "iteration": self.iteration,
+                    "config": plain(self.config),
+                    "data": self.sets.digest,
                     "model": self.network.state_dict(),
                     "optimizer": self.optimizer.state_dict(),
                     "average": None if self.average is None else self.average.state_dict(),
                     "precision": self.fabric.strategy.precision.state_dict(),
-                    "random_states": [state.clone() for state in random_states],
+                    "random_states": random_states,
                     "best_ap": self.best_ap,
                 }
             )
         self.fabric.barrier()
+
+    def _require_same_run(self, state: dict[str, Any]) -> None:
+        if changed := differences(plain(self.config), state["config"]):
+            raise ConfigError(
+                f"{self.folder.path} was begun with other settings ({'; '.join(changed)}); resume "
+                "it with its own, or start a new run in another folder"
+            )
+        if state["data"] != self.sets.digest:
+            raise ConfigError(
+                f"{self.folder.path} was begun on other images or labels, so it cannot be resumed "
+                "exactly; start a new run in another folder with its weights.safetensors as "
+                "run.initial_weights"
+            )
+
+    def _gather_random_states(self) -> list[dict[str, Tensor]]:
+        """Of every process: torch's generator on the CPU, and on the GPU where it runs there."""
+        own = {"cpu": torch.get_rng_state()}
+        if self.fabric.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        gathered = {}
+        for name, own_state in own.items():
+            states = self.fabric.all_gather(own_state)
+            assert isinstance(states, Tensor)
+            gathered[name] = states.view(self.fabric.world_size, -1).cpu()
+        return [
+            {name: states[process].clone() for name, states in gathered.items()}
+            for process in range(self.fabric.world_size)
+        ]
+
+    def _restore_random_state(self, states: list[dict[str, Tensor]]) -> None:
+        if len(states) != self.fabric.world_size:
+            self.monitor.say(
+                f"this run had {len(states)} processes and goes on with {self.fabric.world_size}: "
+                "what networks draw at random is drawn anew"
+            )
+            # Not the numbers that the first iterations have used already.
+            start = self.config.run.seed + 1_000_003 * self.iteration
+            torch.manual_seed(start + self.fabric.global_rank)
+            return
+        own = states[self.fabric.global_rank]
+        torch.set_rng_state(own["cpu"])
+        if self.fabric.device.type == "cuda" and "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], self.fabric.device)
 
     def _build(self, *, is_new: bool) -> CalibNet:
         network = build_model(self.config.model, seed=self.config.run.seed)
@@ -189,13 +239,12 @@ class Trainer:
             input_config=self.config.input,
             depth_config=self.config.depth,
         )
-        loader = training_loader(
+        return training_batches(
             images,
             order,
             num_workers=self.config.data.workers,
             pin_memory=self.fabric.device.type == "cuda",
         )
-        return iter(loader)
 
     def _step(self, batches: Iterator[Batch]) -> Step:
         started = time.perf_counter()
@@ -245,17 +294,20 @@ class Trainer:
             self.model, self.optimizer, max_norm=most, error_if_nonfinite=False
         )
         assert norm is not None
-        # A gradient scaler meets infinite gradients now and then, and leaves such a step out.
-        if not norm.isfinite() and self.config.run.precision != "16-mixed":
+        # A gradient scaler meets infinite gradients now and then, leaves such a step out and
+        # lowers its scale; when that does not help, nothing will.
+        self._skipped = 0 if norm.isfinite() else self._skipped + 1
+        has_scaler = getattr(self.fabric.strategy.precision, "scaler", None) is not None
+        if self._skipped > (_MAX_SKIPPED if has_scaler else 0):
             raise NonFiniteLossError(self._diverged(f"the gradient is {norm.item()}", batch))
         return float(norm)
 
     def _diverged(self, what: str, batch: Batch) -> str:
         return (
             f"training diverged at iteration {self.iteration + 1}: {what}, on images "
-            f"{', '.join(batch.names)}; nothing was saved since. Lower "
-            "optimisation.learning_rate, set optimisation.clip_norm, or look at these images, and "
-            "resume"
+            f"{', '.join(batch.names)}; nothing was saved since. Look at these images, or start a "
+            "new run with a lower optimisation.learning_rate or with optimisation.clip_norm, from "
+            f"{self.folder.path / 'weights.safetensors'} as run.initial_weights if it is there"
         )
 
     def _common_canvas(self, canvas: tuple[int, int]) -> tuple[int, int]:

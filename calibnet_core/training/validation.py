@@ -11,9 +11,12 @@ from calibnet_core.evaluation.evaluator import EvaluationSettings, evaluate_data
 from calibnet_core.models.calibnet.model import CalibNet
 from calibnet_core.pipeline import ModelInfo, Pipeline
 from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import Instances
+from calibnet_core.structures import FrameError, Instances
 from calibnet_core.training.config import TrainConfig
 from calibnet_core.visualization import contact_sheet, draw_instances
+
+_MANY = 500
+"""Images from which worker processes are worth their start."""
 
 
 class Validation:
@@ -28,14 +31,20 @@ class Validation:
         self._dataset, self._config = dataset, config
 
     def evaluate(self, model: CalibNet, device: str) -> dict[str, float]:
-        """Average precision and recall in per cent, by name, and the overlap F."""
+        """Average precision and recall in per cent, by name.
+
+        Raises:
+            FrameError: an image cannot be read, or the model predicts NaN on it.
+        """
         evaluation = evaluate_dataset(
             self._dataset,
             self._pipeline(model, device, InferenceConfig.published()).predict,
             settings=EvaluationSettings(gallery_size=0),
+            # Starting processes takes longer than reading a small set.
+            num_workers=self._config.data.workers if len(self._dataset) > _MANY else 0,
         )
         if evaluation.failures:
-            raise RuntimeError(f"validation failed: {evaluation.failures[0].reason}")
+            raise FrameError(f"validation failed: {evaluation.failures[0].reason}")
         figures = {
             name: evaluation.mask_ap[name] for name in ("AP", "AP50", "AP70", "AP75", "AR100")
         }

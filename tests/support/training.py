@@ -23,6 +23,7 @@ TINY_MODEL = ModelConfig(
 
 def tiny_config(folder: Path, **changes: dict[str, Any]) -> TrainConfig:
     """Six iterations on 64x64 pixels; `changes` replaces entries of a section by their names."""
+    iterations = changes.get("run", {}).get("iterations", 6)
     sections = {
         "model": TINY_MODEL,
         "input": InputConfig(shortest_edge=48, longest_edge=64),
@@ -30,7 +31,11 @@ def tiny_config(folder: Path, **changes: dict[str, Any]) -> TrainConfig:
         "augmentation": AugmentationConfig(scale_jitter=(0.8, 1.5), color_jitter=0.3),
         "loss": LossConfig(),
         "optimisation": OptimisationConfig(
-            learning_rate=1e-3, warmup_iterations=2, steps=(5,), clip_norm=5.0, ema_decay=0.9
+            learning_rate=1e-3,
+            warmup_iterations=min(2, iterations - 1),
+            steps=(5,) if iterations > 5 else (),
+            clip_norm=5.0,
+            ema_decay=0.9,
         ),
         "run": RunConfig(
             iterations=6, batch_size=2, log_every=1, checkpoint_every=2, evaluate_every=100

@@ -29,6 +29,29 @@ def test_a_compact_base_stays_compact() -> None:
     assert model.num_kernels == TINY_MODEL.num_kernels
 
 
+@pytest.mark.parametrize(
+    ("key", "setting", "value"),
+    [
+        ("VII:50", "num_kernels", 50),
+        ("VIII:3-3", "num_transformer_layers", 3),
+        ("XII:resnet50", "backbone", "resnet50"),
+        ("VI:c2_t3", "mask_levels", "c2_t3"),
+    ],
+)
+def test_the_row_that_is_the_published_network_says_so_to_any_base(
+    key: str, setting: str, value: object
+) -> None:
+    (row,) = select_rows(None, [key])
+    base = tiny_config(Path("set"), model={"mask_levels": "t3"})
+    assert getattr(row_config(row, base).model, setting) == value
+
+
+def test_one_file_of_backbone_weights_does_not_fit_five_backbones() -> None:
+    (row,) = select_rows(["XII"], ["swin_t"])
+    with pytest.raises(ConfigError, match=r"table XII varies the backbone"):
+        row_config(row, tiny_config(Path("set"), run={"backbone_weights": "resnet50.pth"}))
+
+
 def test_without_a_validation_set_there_is_nothing_to_compare(tmp_path: Path) -> None:
     (row,) = select_rows(["III"], ["early"])
     with pytest.raises(ConfigError, match=r"data\.validation"):

@@ -17,7 +17,7 @@ from calibnet_core.data.loading import (
     TrainingImages,
     TrainingOrder,
     collate,
-    training_loader,
+    training_batches,
 )
 from calibnet_core.data.transforms import AugmentationConfig
 from calibnet_core.structures import FrameError
@@ -111,6 +111,7 @@ def test_variation_leaves_the_global_generator_alone(images: TrainingImages) -> 
     torch.manual_seed(0)
     before = torch.get_rng_state()
     _ = images[Draw(1, 5)]
+    batches_of(images, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,8 +136,8 @@ def test_collating_puts_images_on_one_canvas() -> None:
 
 def batches_of(images: TrainingImages, num_workers: int) -> list[Batch]:
     order = TrainingOrder([WIDE] * 5, batch_size=2, seed=4)
-    loader = training_loader(images, order, num_workers=num_workers, pin_memory=False)
-    return list(itertools.islice(loader, 4))
+    batches = training_batches(images, order, num_workers=num_workers, pin_memory=False)
+    return list(itertools.islice(batches, 4))
 
 
 @pytest.mark.slow
@@ -148,6 +149,7 @@ def test_the_number_of_workers_changes_nothing(images: TrainingImages) -> None:
         assert all(map(torch.equal, one.masks, other.masks))
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_named(folder: Path, tmp_path: Path) -> None:
     broken = write_rendered_set(tmp_path / "broken", 1)
     file = broken / "imgs" / "table_000.png"
@@ -160,3 +162,13 @@ def test_an_unreadable_image_is_named(folder: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(FrameError, match=r"table_000\.png"):
         _ = images[Draw(0, 0)]
+    for workers in (0, 1):
+        batches = training_batches(
+            images,
+            TrainingOrder([WIDE], batch_size=1, seed=0),
+            num_workers=workers,
+            pin_memory=False,
+        )
+        with pytest.raises(FrameError, match=r"table_000\.png") as caught:
+            next(batches)
+        assert "Traceback" not in str(caught.value)

@@ -13,6 +13,7 @@ from calibnet_core.training.config import (
     RunConfig,
     TrainConfig,
     differences,
+    plain,
     to_yaml,
 )
 from tests.support.shared import REPOSITORY
@@ -98,5 +99,19 @@ def test_two_sources_of_the_same_thing_are_refused() -> None:
 def test_configurations_differ_by_name() -> None:
     config = TrainConfig()
     other = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=3))
-    assert differences(config, config) == []
-    assert differences(other, config) == ["run.seed: 3, not 0"]
+    assert differences(plain(config), plain(config)) == []
+    assert differences(plain(other), plain(config)) == ["run.seed: 3, not 0"]
+    older = plain(config)
+    del older["run"]["seed"]
+    assert differences(plain(config), older) == ["run.seed: 0, not None"]
+
+
+def test_a_schedule_that_never_gets_going_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"warmup_iterations is 1000.*run\.iterations \(500\)"):
+        TrainConfig(run=RunConfig(iterations=500))
+    with pytest.raises(ConfigError, match=r"optimisation\.steps"):
+        TrainConfig(run=RunConfig(iterations=80_000))
+    TrainConfig(run=RunConfig(iterations=80_000), optimisation=OptimisationConfig(steps=()))
+    TrainConfig(
+        run=RunConfig(iterations=80_000), optimisation=OptimisationConfig(schedule="cosine")
+    )

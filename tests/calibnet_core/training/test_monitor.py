@@ -39,7 +39,7 @@ def test_figures_go_to_the_log_to_tensorboard_and_to_a_file(folder: RunFolder) -
 
 def test_a_terminal_shows_a_bar_and_only_figures_worth_a_line(folder: RunFolder) -> None:
     text = io.StringIO()
-    console = Console(file=text, width=200, force_terminal=True)
+    console = Console(file=text, width=200, force_terminal=True, highlight=False)
     monitor = Monitor(folder, console=console)
     with monitor.progress(0, 2):
         monitor.log(1, {"total": 2.5})

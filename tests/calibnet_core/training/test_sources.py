@@ -71,6 +71,22 @@ def test_faulty_images_are_refused_or_left_out_by_name(tmp_path: Path) -> None:
     assert "table_001.png" in sets.notes[0]
 
 
+def test_faults_of_the_validation_set_are_named_too(folders: list[str], tmp_path: Path) -> None:
+    folder = write_rendered_set(tmp_path / "set", 2)
+    (folder / "depths" / "table_001.png").unlink()
+    config = DataConfig(train=(folders[0],), validation=str(folder), skip_faulty=True)
+    (note,) = open_training_sets(config).notes
+    assert note.startswith("validation: ")
+    assert "table_001.png" in note
+
+
+def test_a_digest_tells_images_and_labels_apart(folders: list[str], tmp_path: Path) -> None:
+    one = open_training_sets(DataConfig(train=(folders[0],))).digest
+    assert one == open_training_sets(DataConfig(train=(folders[0],))).digest
+    assert one != open_training_sets(DataConfig(train=(folders[1],))).digest
+    assert one != open_training_sets(DataConfig(train=(folders[0],), hold_out=0.34)).digest
+
+
 def test_naming_no_set_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"data\.train names no set"):
         open_training_sets(DataConfig())

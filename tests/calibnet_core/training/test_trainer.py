@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import torch
 
 from calibnet_core import Pipeline
 from calibnet_core.checkpoint import read_settings, read_state_dict
+from calibnet_core.cli import main
 from calibnet_core.config import ConfigError
 from calibnet_core.data.datasets import open_dataset
 from calibnet_core.models.calibnet import CalibNet
+from calibnet_core.structures import FrameError
 from calibnet_core.training.config import TrainConfig, to_yaml
 from calibnet_core.training.fitting import fit
 from calibnet_core.training.run_folder import RunFolder
-from calibnet_core.training.trainer import NonFiniteLossError
+from calibnet_core.training.trainer import NonFiniteLossError, Trainer
+from calibnet_core.training.validation import Validation
 from tests.support.datasets import write_rendered_set
 from tests.support.shared import REPOSITORY
 from tests.support.training import TINY_MODEL, tiny_config
@@ -115,8 +119,6 @@ class InterruptionError(Exception):
 def test_an_interrupted_run_ends_with_the_same_bits(
     at: int, whole_run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from calibnet_core.training.trainer import Trainer
-
     step, seen = Trainer._step, []
 
     def interrupted(self: Trainer, batches: Any) -> Any:
@@ -236,6 +238,86 @@ def test_a_run_resumes_with_its_own_settings_only(whole_run: Path, data: Path) -
     other = tiny_config(data, optimisation={"learning_rate": 2e-3})
     with pytest.raises(ConfigError, match=r"optimisation\.learning_rate: 0\.002, not 0\.001"):
         fit(other, RunFolder(whole_run), accelerator="cpu")
+
+
+def copied(run: Path, folder: Path) -> RunFolder:
+    shutil.copytree(run, folder)
+    return RunFolder(folder)
+
+
+def test_a_run_does_not_resume_on_other_images(whole_run: Path, tmp_path: Path, data: Path) -> None:
+    folder = copied(whole_run, tmp_path / "run")
+    state = folder.read_state()
+    folder.write_state({**state, "data": "0" * 64})
+    with pytest.raises(ConfigError, match="begun on other images or labels"):
+        fit(tiny_config(data), folder, accelerator="cpu")
+
+
+def test_a_run_resumes_with_another_number_of_processes(
+    whole_run: Path, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(whole_run, tmp_path / "run")
+    state = folder.read_state()
+    folder.write_state({**state, "random_states": 2 * state["random_states"]})
+    fit(tiny_config(data), folder, accelerator="cpu")
+    assert "had 2 processes and goes on with 1" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_before_its_first_state_starts_again(
+    whole_run: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(tiny_config(data))
+    folder.append_log({"iteration": 0, "AP": 99.0})
+    assert main(["train", "-o", str(folder.path), "--resume", "--accelerator", "cpu"]) == 0
+    assert same(weights(folder.path), weights(whole_run))
+    assert [entry["iteration"] for entry in folder.read_log()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_fault_of_the_validation_set_does_not_cost_what_was_learnt(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Validation, *arguments: object) -> dict[str, float]:
+        raise FrameError("validation failed: table_003.png: is damaged")
+
+    config = tiny_config(data, data={"hold_out": 0.4}, run={"iterations": 3, "evaluate_every": 3})
+    path = write_config(config, tmp_path)
+    folder = tmp_path / "run"
+    start = ["train", "-o", str(folder), "--config", str(path), "--accelerator", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "evaluate", fails)
+        assert main(start) == 2
+        assert "table_003.png: is damaged" in capsys.readouterr().err
+    assert main([*start[:3], "--resume", "--accelerator", "cpu"]) == 0  # mended
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "evaluate", fails)
+        other = tmp_path / "other"
+        trainer_run = Trainer.run
+
+        def without_first_evaluation(self: Trainer) -> None:
+            self.iteration = self.iteration or 1
+            trainer_run(self)
+
+        patch.setattr(Trainer, "run", without_first_evaluation)
+        start[2] = str(other)
+        assert main(start) == 2
+    assert RunFolder(other).read_state()["iteration"] == 3
+    assert (other / "weights.safetensors").is_file()
+
+
+def test_what_cannot_be_shared_or_computed_here_is_said_before_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        fit(tiny_config(data, run={"precision": "16-mixed"}), folder, accelerator="cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="accelerator 'cuda'"):
+            fit(tiny_config(data), folder, accelerator="cuda")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match=r"run\.batch_size is 2, which 3 processes"):
+        fit(tiny_config(data), folder, accelerator="cpu")
+    assert not folder.has_config
 
 
 def test_fine_tuning_starts_from_given_weights(whole_run: Path, data: Path, tmp_path: Path) -> None:
