@@ -39,9 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        required=True,
+        default=Path("report"),
         metavar="DIR",
-        help="folder for metrics.json, report.md and report.html; must not exist yet",
+        help="folder for metrics.json, report.md and report.html; must not exist yet (default: "
+        "report)",
     )
     predictions = parser.add_argument_group("predictions, one of the two")
     choice = predictions.add_mutually_exclusive_group(required=True)

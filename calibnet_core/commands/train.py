@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, metavar="FILE", help="settings in YAML; see config/train"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder of the run"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the run (default: runs/ and the name of the settings file)",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in DIR, with its own settings"
@@ -38,28 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train until the last iteration."""
+    if args.config is None and (args.output is None or not args.resume):
+        raise ConfigError("give the settings with --config FILE, or --resume a run in --output DIR")
+    path = args.output or Path("runs") / args.config.stem
+    if args.resume and not path.is_dir():
+        raise ConfigError(f"{path} holds no run to resume; start one with --config")
+
+    # These load torch, which takes seconds.
+    from calibnet_core.training.config import TrainConfig
     from calibnet_core.training.run_folder import RunFolder
 
-    folder = RunFolder(args.output)
-    if args.resume:
-        if args.config is not None:
-            raise ConfigError("a resumed run keeps its settings; leave out --config or --resume")
-        if not folder.has_config:
-            raise ConfigError(f"{args.output} holds no run to resume; start one with --config")
-        from calibnet_core.training.config import TrainConfig
-
+    config = None if args.config is None else load_config(args.config, TrainConfig)
+    folder = RunFolder(path)
+    if args.resume and not folder.has_config:
+        raise ConfigError(f"{path} holds no run to resume; start one with --config")
+    if not args.resume and folder.has_state:
+        raise ConfigError(
+            f"{path} holds a run already; go on with it by --resume, or choose another folder"
+        )
+    if config is None:
         config = folder.read_config()
-    else:
-        if args.config is None:
-            raise ConfigError("give the settings with --config FILE, or --resume a run")
-        if folder.has_state:
-            raise ConfigError(
-                f"{args.output} holds a run already; go on with it by --resume, or choose another "
-                "folder"
-            )
-        from calibnet_core.training.config import TrainConfig
-
-        config = load_config(args.config, TrainConfig)
 
     from calibnet_core.training.fitting import fit
 

@@ -32,11 +32,22 @@ def test_a_run_is_trained_and_never_overwritten(
     assert (folder / "state.pt").read_bytes() == before
 
     assert main([*start, "--resume"]) == 0  # nothing left to do
+    assert main([*start, "--resume", "--config", str(config)]) == 0
+
+
+def test_a_run_is_called_after_its_settings(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--config", str(config), "--accelerator", "cpu"]) == 0
+    assert (tmp_path / "runs" / "train" / "weights.safetensors").is_file()
 
 
 def test_resuming_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--output", str(tmp_path), "--resume"]) == 2
-    assert "holds no run to resume" in capsys.readouterr().err
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert main(["train", "--output", str(folder), "--resume"]) == 2
+        assert "holds no run to resume" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_new_run_needs_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,9 +58,11 @@ def test_a_new_run_needs_settings(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_resumed_run_keeps_its_settings(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["train", "--output", str(tmp_path), "--resume", "--config", str(config)]
-    assert main(arguments) == 2
-    assert "keeps its settings" in capsys.readouterr().err
+    start = ["train", "--output", str(tmp_path / "run"), "--accelerator", "cpu"]
+    assert main([*start, "--config", str(config)]) == 0
+    config.write_text(config.read_text().replace("clip_norm: 5.0", "clip_norm: 4.0"))
+    assert main([*start, "--resume", "--config", str(config)]) == 2
+    assert "optimisation.clip_norm: 4.0, not 5.0" in capsys.readouterr().err
 
 
 def test_a_damaged_state_is_named(
