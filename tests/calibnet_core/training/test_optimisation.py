@@ -82,6 +82,7 @@ def test_the_published_schedule_at_its_corners() -> None:
 
     assert factor(0) == pytest.approx(0.001)
     assert factor(500) == pytest.approx(0.5005)
+    assert factor(999) == pytest.approx(0.999001)
     assert factor(1000) == factor(69_999) == 1.0
     assert factor(70_000) == factor(89_999) == pytest.approx(0.1)
     assert factor(90_000) == factor(99_999) == pytest.approx(0.01)

@@ -20,6 +20,7 @@ from calibnet_core.config import ConfigError
 from calibnet_core.data.datasets import open_dataset
 from calibnet_core.models.calibnet import CalibNet
 from calibnet_core.structures import FrameError
+from calibnet_core.training import compute_losses
 from calibnet_core.training.config import TrainConfig, to_yaml
 from calibnet_core.training.fitting import fit
 from calibnet_core.training.run_folder import RunFolder
@@ -140,6 +141,27 @@ def test_an_interrupted_run_ends_with_the_same_bits(
             assert entry[name] == expected[name], name
 
 
+def test_random_numbers_go_on_where_a_run_was_interrupted(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, drawn = Trainer._step, []
+
+    def drawing(self: Trainer, batches: Any) -> Any:
+        drawn.append((self.iteration, float(torch.rand(()))))  # as dropped paths do
+        if len(drawn) == 10:  # iteration 3 of the second run
+            raise InterruptionError
+        return step(self, batches)
+
+    monkeypatch.setattr(Trainer, "_step", drawing)
+    fit(tiny_config(data), RunFolder(tmp_path / "whole"), accelerator="cpu")
+    whole = dict(drawn)
+    with pytest.raises(InterruptionError):
+        fit(tiny_config(data), RunFolder(tmp_path / "run"), accelerator="cpu")
+    del drawn[:]
+    fit(tiny_config(data), RunFolder(tmp_path / "run"), accelerator="cpu")
+    assert dict(drawn) == {iteration: whole[iteration] for iteration in (2, 3, 4, 5)}
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "calibnet_core.cli", "train", *arguments]
 
@@ -219,6 +241,20 @@ def test_a_run_that_diverges_names_term_iteration_and_images(data: Path, tmp_pat
     assert not folder.has_state or all(
         value.isfinite().all() for value in folder.read_state()["model"].values()
     )
+
+
+def test_a_term_that_is_no_number_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
+        losses = compute_losses(*arguments, **options)
+        return {**losses, "loss_d2": losses["loss_d2"] * float("nan")}
+
+    monkeypatch.setattr("calibnet_core.training.trainer.compute_losses", broken)
+    with pytest.raises(
+        NonFiniteLossError, match=r"at iteration 1: loss_d2 is nan, on images table"
+    ):
+        fit(tiny_config(data), RunFolder(tmp_path), accelerator="cpu")
 
 
 def test_validation_figures_and_pictures_appear_while_it_trains(data: Path, tmp_path: Path) -> None:
