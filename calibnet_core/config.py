@@ -33,7 +33,8 @@ class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it and the way out."""
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise `ConfigError` unless a setting's condition holds."""
     if not condition:
         raise ConfigError(f"{name} is {value!r}; choose {expected}")
 
@@ -86,14 +87,14 @@ class ModelConfig:
             if typing.get_origin(hint) is Literal:
                 choices = sorted(typing.get_args(hint))
                 value = getattr(self, name)
-                _require(value in choices, f"model.{name}", value, f"one of {choices}")
-        _require(
+                require(value in choices, f"model.{name}", value, f"one of {choices}")
+        require(
             64 <= self.width <= 1024 and self.width % 32 == 0,
             "model.width",
             self.width,
             "a multiple of 32 from 64 to 1024",
         )
-        _require(
+        require(
             1 <= self.num_kernels <= 1000,
             "model.num_kernels",
             self.num_kernels,
@@ -101,19 +102,19 @@ class ModelConfig:
         )
         for name in ("num_transformer_layers", "num_depth_transformer_layers"):
             value = getattr(self, name)
-            _require(
+            require(
                 value is None or 0 <= value <= 12, f"model.{name}", value, "a number from 0 to 12"
             )
         self._require_that_settings_fit()
 
     def _require_that_settings_fit(self) -> None:
-        _require(
+        require(
             not self.trains_backbone_norms or self.backbone in BATCH_NORM_BACKBONES,
             "model.trains_backbone_norms",
             self.trains_backbone_norms,
             f"false for {self.backbone}, which has no batch norms",
         )
-        _require(
+        require(
             self.affinity == "rows" or self.mask_fusion == "wsf",
             "model.affinity",
             self.affinity,
@@ -128,7 +129,7 @@ class ModelConfig:
             }
             for name, needed in alone.items():
                 value = getattr(self, name)
-                _require(
+                require(
                     value == needed,
                     f"model.{name}",
                     value,
@@ -171,8 +172,8 @@ class InputConfig:
     def __post_init__(self) -> None:
         for name in ("shortest_edge", "longest_edge"):
             value = getattr(self, name)
-            _require(32 <= value <= 4096, f"input.{name}", value, "a number from 32 to 4096 pixels")
-        _require(
+            require(32 <= value <= 4096, f"input.{name}", value, "a number from 32 to 4096 pixels")
+        require(
             self.shortest_edge <= self.longest_edge,
             "input.shortest_edge",
             self.shortest_edge,
@@ -202,21 +203,21 @@ class DepthConfig:
     """
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0.0 <= self.min_m < self.max_m,
             "depth.min_m",
             self.min_m,
             f"0 to below depth.max_m ({self.max_m})",
         )
-        _require(self.max_m <= 1000.0, "depth.max_m", self.max_m, "at most 1000 m")
-        _require(
+        require(self.max_m <= 1000.0, "depth.max_m", self.max_m, "at most 1000 m")
+        require(
             0.0 <= self.low_percentile < self.high_percentile <= 100.0,
             "depth.low_percentile, depth.high_percentile",
             (self.low_percentile, self.high_percentile),
             "0 <= low < high <= 100",
         )
         fills = typing.get_args(DepthFill)
-        _require(self.fill in fills, "depth.fill", self.fill, f"one of {sorted(fills)}")
+        require(self.fill in fills, "depth.fill", self.fill, f"one of {sorted(fills)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,25 +238,25 @@ class InferenceConfig:
     """True compares the final score, False (as published) the score before mask quality enters."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0.0 <= self.score_threshold <= 1.0,
             "inference.score_threshold",
             self.score_threshold,
             "a value from 0 to 1",
         )
-        _require(
+        require(
             0.0 < self.mask_threshold < 1.0,
             "inference.mask_threshold",
             self.mask_threshold,
             "a value between 0 and 1, both excluded",
         )
-        _require(
+        require(
             1 <= self.max_instances <= 1000,
             "inference.max_instances",
             self.max_instances,
             "a number from 1 to 1000",
         )
-        _require(self.min_area >= 0, "inference.min_area", self.min_area, "0 or more pixels")
+        require(self.min_area >= 0, "inference.min_area", self.min_area, "0 or more pixels")
 
     @classmethod
     def published(cls) -> InferenceConfig:

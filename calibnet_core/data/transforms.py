@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as VF
 
-from calibnet_core.config import ConfigError, DepthConfig, InputConfig
+from calibnet_core.config import DepthConfig, InputConfig, require
 from calibnet_core.preprocessing import encode_depth, resized_size
 from calibnet_core.structures import RgbdFrame
 
@@ -52,35 +52,45 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         for name in ("flip", "crop"):
-            _require(0.0 <= getattr(self, name) <= 1.0, name, self, "a probability from 0 to 1")
+            require(
+                0.0 <= getattr(self, name) <= 1.0,
+                f"augmentation.{name}",
+                getattr(self, name),
+                "a probability from 0 to 1",
+            )
         edges = self.crop_shortest_edge
-        _require(
+        require(
             bool(edges) and all(32 <= edge <= 4096 for edge in edges),
-            "crop_shortest_edge",
-            self,
+            "augmentation.crop_shortest_edge",
+            self.crop_shortest_edge,
             "numbers from 32 to 4096",
         )
-        _require(
+        require(
             len(self.crop_side) == 2 and 32 <= self.crop_side[0] <= self.crop_side[1],
-            "crop_side",
-            self,
+            "augmentation.crop_side",
+            self.crop_side,
             "two numbers, the least (32 or more) and the largest",
         )
         scales = self.scale_jitter
-        _require(
+        require(
             not scales or (len(scales) == 2 and 0.1 <= scales[0] <= scales[1] <= 10.0),
-            "scale_jitter",
-            self,
+            "augmentation.scale_jitter",
+            self.scale_jitter,
             "two numbers from 0.1 to 10, the least and the largest, or an empty list",
         )
-        _require(0.0 <= self.color_jitter <= 1.0, "color_jitter", self, "a value from 0 to 1")
+        require(
+            0.0 <= self.color_jitter <= 1.0,
+            "augmentation.color_jitter",
+            self.color_jitter,
+            "a value from 0 to 1",
+        )
         for name in ("depth_noise", "depth_holes", "depth_shift"):
-            _require(0 <= getattr(self, name) <= 1000, name, self, "a value from 0 to 1000")
-
-
-def _require(condition: bool, name: str, config: AugmentationConfig, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"augmentation.{name} is {getattr(config, name)!r}; choose {expected}")
+            require(
+                0 <= getattr(self, name) <= 1000,
+                f"augmentation.{name}",
+                getattr(self, name),
+                "a value from 0 to 1000",
+            )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from calibnet_core.config import ConfigError, DepthConfig, InputConfig, ModelConfig, PipelineConfig
+from calibnet_core.config import DepthConfig, InputConfig, ModelConfig, PipelineConfig, require
 from calibnet_core.data.transforms import AugmentationConfig
 from calibnet_core.models.calibnet.criterion import LossWeights
 
@@ -40,14 +40,14 @@ class DataConfig:
     """Processes that read images."""
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.hold_out < 1.0, "data.hold_out", self.hold_out, "0 to below 1")
-        _require(
+        require(0.0 <= self.hold_out < 1.0, "data.hold_out", self.hold_out, "0 to below 1")
+        require(
             not (self.hold_out and self.validation),
             "data.hold_out",
             self.hold_out,
             "0 where data.validation names a set",
         )
-        _require(0 <= self.workers <= 64, "data.workers", self.workers, "0 to 64")
+        require(0 <= self.workers <= 64, "data.workers", self.workers, "0 to 64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +85,20 @@ class OptimisationConfig:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "backbone_factor", "weight_decay", "clip_norm"):
             value = getattr(self, name)
-            _require(
+            require(
                 math.isfinite(value) and value >= 0.0, f"optimisation.{name}", value, "0 or more"
             )
-        _require(self.learning_rate > 0.0, "optimisation.learning_rate", 0.0, "more than 0")
-        _require(
+        require(self.learning_rate > 0.0, "optimisation.learning_rate", 0.0, "more than 0")
+        require(
             0.0 <= self.ema_decay < 1.0, "optimisation.ema_decay", self.ema_decay, "0 to below 1"
         )
-        _require(
+        require(
             self.warmup_iterations >= 0,
             "optimisation.warmup_iterations",
             self.warmup_iterations,
             "0 or more",
         )
-        _require(
+        require(
             list(self.steps) == sorted(set(self.steps)) and all(step > 0 for step in self.steps),
             "optimisation.steps",
             self.steps,
@@ -106,7 +106,7 @@ class OptimisationConfig:
         )
         for name, kind in (("no_decay", NoDecay), ("schedule", Schedule)):
             choices = get_args(kind)
-            _require(
+            require(
                 getattr(self, name) in choices,
                 f"optimisation.{name}",
                 getattr(self, name),
@@ -144,19 +144,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "log_every", "checkpoint_every", "evaluate_every"):
-            _require(getattr(self, name) >= 1, f"run.{name}", getattr(self, name), "1 or more")
+            require(getattr(self, name) >= 1, f"run.{name}", getattr(self, name), "1 or more")
         choices = get_args(Precision)
-        _require(
+        require(
             self.precision in choices, "run.precision", self.precision, f"one of {sorted(choices)}"
         )
-        _require(0 <= self.seed < 2**32, "run.seed", self.seed, "a number from 0 to below 2**32")
-        _require(
+        require(0 <= self.seed < 2**32, "run.seed", self.seed, "a number from 0 to below 2**32")
+        require(
             0 <= self.num_sample_pictures <= 64,
             "run.num_sample_pictures",
             self.num_sample_pictures,
             "a number from 0 to 64",
         )
-        _require(
+        require(
             not (self.initial_weights and self.backbone_weights),
             "run.backbone_weights",
             self.backbone_weights,
@@ -179,13 +179,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         optimisation, iterations = self.optimisation, self.run.iterations
-        _require(
+        require(
             optimisation.warmup_iterations < iterations,
             "optimisation.warmup_iterations",
             optimisation.warmup_iterations,
             f"fewer than run.iterations ({iterations})",
         )
-        _require(
+        require(
             optimisation.schedule != "steps" or all(s < iterations for s in optimisation.steps),
             "optimisation.steps",
             optimisation.steps,
@@ -231,8 +231,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (tuple, list)) else value
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}; choose {expected}")

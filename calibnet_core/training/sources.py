@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from calibnet_core.config import ConfigError
 from calibnet_core.data.datasets import Fault, RgbdDataset, open_dataset
@@ -19,7 +20,7 @@ class TrainingSets:
     validation: RgbdDataset | None
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over names, sizes, scenes and masks of all images, in order."""
         content = hashlib.sha256()

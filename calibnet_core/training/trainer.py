@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,6 @@ class Trainer:
         self.fabric, self.monitor = fabric, monitor
         self.iteration = 0
         self._skipped = 0
-        self.best_ap = -math.inf
         self.criterion = Criterion(config.loss.weights, mask_padding=config.loss.mask_padding)
         state = None
         if folder.has_state:
@@ -123,21 +122,23 @@ class Trainer:
         run = self.config.run
         with self.monitor.progress(self.iteration, run.iterations):
             batches = self._batches()
-            if self.iteration == 0:
-                self._evaluate()  # what training is to improve on
+            # At the start: what training is to improve on; after a crash: what it left out.
+            if self._is_due(run.evaluate_every):
+                self._evaluate()
             while self.iteration < run.iterations:
                 step = self._step(batches)
                 self.iteration += 1
                 self.monitor.advance(step.losses["total"])
-                last = self.iteration == run.iterations
-                if last or self.iteration % run.log_every == 0:
+                if self._is_due(run.log_every):
                     self._log_step(step)
-                try:
-                    if last or self.iteration % run.evaluate_every == 0:
-                        self._evaluate()
-                finally:  # a fault of the validation set must not cost what was learnt
-                    if last or self.iteration % run.checkpoint_every == 0:
-                        self.save()
+                # First: a fault of the validation set must not cost what was learnt.
+                if self._is_due(run.checkpoint_every):
+                    self.save()
+                if self._is_due(run.evaluate_every):
+                    self._evaluate()
+
+    def _is_due(self, every: int) -> bool:
+        return self.iteration % every == 0 or self.iteration == self.config.run.iterations
 
     def save(self) -> None:
         """Write weights and state; a run resumes from here."""
@@ -154,7 +155,6 @@ class Trainer:
                     "average": None if self.average is None else self.average.state_dict(),
                     "precision": self.fabric.strategy.precision.state_dict(),
                     "random_states": random_states,
-                    "best_ap": self.best_ap,
                 }
             )
         self.fabric.barrier()
@@ -220,7 +220,7 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.iteration, self.best_ap = state["iteration"], state["best_ap"]
+        self.iteration = state["iteration"]
         self.monitor.say(f"resuming after iteration {self.iteration}")
 
     def _batches(self) -> Iterator[Batch]:
@@ -256,12 +256,14 @@ class Trainer:
         set_learning_rate(self.optimizer, optimisation.learning_rate * factor)
         self.optimizer.zero_grad()
         losses = self._losses(batch)
+        terms = torch.stack([loss.detach() for loss in losses.values()])
+        self._require_finite(losses, terms, batch)
         self.fabric.backward(losses["total"])
         norm = self._clip(batch)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        mean = self._over_processes(torch.stack([loss.detach() for loss in losses.values()]))
+        mean = self._over_processes(terms)
         return Step(
             losses=dict(zip(losses, mean.tolist(), strict=True)),
             gradient_norm=norm,
@@ -271,7 +273,7 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         try:
-            losses = compute_losses(
+            return compute_losses(
                 self.model,
                 batch.rgb,
                 batch.depth,
@@ -281,12 +283,12 @@ class Trainer:
             )
         except NonFinitePredictionError as error:
             raise NonFiniteLossError(self._diverged(str(error), batch)) from error
-        broken = [name for name, loss in losses.items() if not math.isfinite(loss.item())]
-        if broken:
-            raise NonFiniteLossError(
-                self._diverged(f"{broken[0]} is {losses[broken[0]].item()}", batch)
-            )
-        return losses
+
+    def _require_finite(self, names: Iterable[str], terms: Tensor, batch: Batch) -> None:
+        # All terms at once: a GPU is waited for once.
+        for name, value in zip(names, terms.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(self._diverged(f"{name} is {value}", batch))
 
     def _clip(self, batch: Batch) -> float:
         most = self.config.optimisation.clip_norm or math.inf
@@ -338,14 +340,18 @@ class Trainer:
             )
 
     def _evaluate(self) -> None:
-        if self.sets.validation is not None and self.fabric.is_global_zero:
+        """Evaluate, where there is a validation set and the log has no figures of this moment."""
+        figured = {e["iteration"]: e["AP"] for e in self.folder.read_log() if "AP" in e}
+        is_wanted = self.sets.validation is not None and self.iteration not in figured
+        if is_wanted and self.fabric.is_global_zero:
+            assert self.sets.validation is not None
             validation = Validation(self.sets.validation, self.config)
             model, device = self.kept_model, str(self.fabric.device)
             figures = validation.evaluate(model, device)
-            self.monitor.log(self.iteration, figures)
             number = self.config.run.num_sample_pictures
             self.monitor.pictures(self.iteration, validation.pictures(model, device, number))
-            if figures["AP"] > self.best_ap:
-                self.best_ap = figures["AP"]
-                self.folder.write_weights(self.kept_model, self.config, name="best")
+            if figures["AP"] > max(figured.values(), default=-math.inf):
+                self.folder.write_weights(model, self.config, name="best")
+            # Last: what is in the log is not evaluated again.
+            self.monitor.log(self.iteration, figures)
         self.fabric.barrier()
