@@ -15,7 +15,7 @@ colcon_base := build/colcon
 # All that the wheel is made of. Changed Python sources count, for the commands in $(bin) run the
 # installed copy.
 sources := CMakeLists.txt package.xml pyproject.toml setup.cfg setup.py \
-	$(shell find calibnet_core calibnet_ros config launch msg -type f \
+	$(shell find action calibnet_core calibnet_ros config include launch msg srv -type f \
 		-not -path '*/__pycache__/*' -not -name '*.so')
 
 # A sourced ROS distribution must not mix with the wheels. The second variable tells their start-up

@@ -96,12 +96,13 @@ class BuildWithCMake(build_py):
     def add_ros_package(self, prefix: Path) -> None:
         """Copy messages and kernels into the Python packages; the rest goes to share and lib."""
         self.add_operators(prefix)
-        (generated,) = prefix.glob("lib/**/calibnet_ros/msg")
+        (generated,) = (found.parent for found in prefix.glob("lib/**/calibnet_ros/msg"))
         package = self.packages_folder / "calibnet_ros"
-        shutil.copytree(generated, package / "msg", dirs_exist_ok=True)
-        for extension in generated.parent.glob("*.so"):
+        for interfaces in ("msg", "srv", "action"):
+            shutil.copytree(generated / interfaces, package / interfaces, dirs_exist_ok=True)
+        for extension in generated.glob("*.so"):
             shutil.copy2(extension, package)
-        python_folder = generated.parent.parent  # packed above
+        python_folder = generated.parent  # packed above
         self.distribution.data_files = data_files(prefix, Path(), without=python_folder)
 
 

@@ -9,7 +9,7 @@ with pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -141,16 +141,25 @@ class Instances:
         mask_quality: (K,) float32, mean foreground probability inside the mask in [0, 1]; NaN when
             unknown.
         kernel_indices: (K,) int64, which of the network's kernels made the instance.
+        raw_scores: (K,) float32 in [0, 1], the network's own scores before calibration; `scores`
+            where nothing is calibrated.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     boxes_xyxy: NDArray[np.float32]
     mask_quality: NDArray[np.float32]
-    kernel_indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    kernel_indices: NDArray[np.int64]
+    raw_scores: NDArray[np.float32]
 
     def __len__(self) -> int:
         return int(self.scores.shape[0])
+
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Instances:
+        """The instances that a (K,) bool array, indices or a slice choose."""
+        return Instances(
+            **{entry.name: getattr(self, entry.name)[chosen] for entry in fields(self)}
+        )
 
     @classmethod
     def from_masks(
@@ -160,12 +169,14 @@ class Instances:
         *,
         mask_quality: NDArray[np.float32] | None = None,
         kernel_indices: NDArray[np.int64] | None = None,
+        raw_scores: NDArray[np.float32] | None = None,
     ) -> Instances:
         """Build instances from (K, H, W) masks and (K,) scores; boxes follow from the masks."""
         count = masks.shape[0]
+        scores = scores.astype(np.float32, copy=False)
         return cls(
             masks=masks,
-            scores=scores.astype(np.float32, copy=False),
+            scores=scores,
             boxes_xyxy=boxes_from_masks(masks),
             mask_quality=np.full(count, np.nan, np.float32)
             if mask_quality is None
@@ -173,6 +184,7 @@ class Instances:
             kernel_indices=np.arange(count, dtype=np.int64)
             if kernel_indices is None
             else kernel_indices,
+            raw_scores=scores if raw_scores is None else raw_scores,
         )
 
     @classmethod

@@ -120,14 +120,7 @@ class ResultFolder:
 
 
 def _best_first(instances: Instances) -> Instances:
-    order = np.argsort(-instances.scores, kind="stable")
-    return Instances(
-        masks=instances.masks[order],
-        scores=instances.scores[order],
-        boxes_xyxy=instances.boxes_xyxy[order],
-        mask_quality=instances.mask_quality[order],
-        kernel_indices=instances.kernel_indices[order],
-    )
+    return instances[np.argsort(-instances.scores, kind="stable")]
 
 
 def _coco_results(instances: Instances, image_id: int) -> list[dict[str, Any]]:
