@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from calibnet_core._version import __version__
-from calibnet_core.config import MODELS, PipelineConfig, build_section
+from calibnet_core.config import MODELS, ConfigError, PipelineConfig, build_section
 from calibnet_core.files import atomic_write
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet.published_keys import own_key
+from calibnet_core.score_calibration import ScoreMap
+from calibnet_core.structures import WeightsError
 
 StateDict = Mapping[str, Tensor]
 
@@ -28,10 +30,6 @@ _SETTINGS = ("model", "input", "depth")
 
 _DERIVED = ("num_batches_tracked", "relative_position_index")
 """Endings of entries that a model computes for itself; a file may hold them or not."""
-
-
-class WeightsError(ValueError):
-    """Weights cannot be read or belong to another model; nothing was loaded."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +144,40 @@ def read_settings(path: str | Path) -> PipelineConfig | None:
     return PipelineConfig(model=MODELS[name]) if name in MODELS else None
 
 
+def read_score_map(path: str | Path) -> ScoreMap | None:
+    """How the scores of these weights are calibrated, or None where they are not.
+
+    Raises:
+        WeightsError: the file cannot be read, or its calibration is damaged.
+    """
+    text = _metadata(path).get("score_map")
+    try:
+        return None if text is None else ScoreMap.from_json(text)
+    except ConfigError as error:
+        raise WeightsError(
+            f"{path}: its score calibration cannot be used: {error}; make it anew with `calibnet "
+            "calibrate`"
+        ) from error
+
+
+def save_calibrated(source: str | Path, target: str | Path, score_map: ScoreMap) -> None:
+    """Write the weights of one `.safetensors` file to another, with a calibration of their scores.
+
+    Tensors and all other notes in the file stay as they are. The target is written atomically and
+    may be the source.
+
+    Raises:
+        WeightsError: the source cannot be read, or a name does not end in `.safetensors`.
+        OSError: the target cannot be written.
+    """
+    for path in (source, target):
+        _require_safetensors(path)
+    metadata = {**_metadata(source), "score_map": score_map.to_json()}
+    content = safetensors.torch.save(read_state_dict(source), metadata)
+    with atomic_write(target) as file:
+        file.write(content)
+
+
 def read_model_name(path: str | Path) -> str | None:
     """The model's name that `save_weights` wrote into a file, or None for files of other origin."""
     return _metadata(path).get("model")
@@ -190,8 +222,7 @@ def save_weights(
         WeightsError: `path` does not end in `.safetensors`.
         OSError: the file cannot be written.
     """
-    if Path(path).suffix != ".safetensors":
-        raise WeightsError(f"{path}: weights are saved as .safetensors; choose such a name")
+    _require_safetensors(path)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     metadata = {"format": "pt", "model": model_name, "calibnet_version": __version__}
     if settings is not None:
@@ -199,6 +230,11 @@ def save_weights(
         metadata["settings"] = json.dumps(kept)
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(state, metadata))
+
+
+def _require_safetensors(path: str | Path) -> None:
+    if Path(path).suffix != ".safetensors":
+        raise WeightsError(f"{path}: weights are saved as .safetensors; choose such a name")
 
 
 def sha256_of(path: str | Path) -> str:

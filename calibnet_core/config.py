@@ -27,6 +27,7 @@ Similarity = Literal["separate", "shared", "none"]
 MaskLevels = Literal["t3", "c2_t3", "c2_t3_t4", "t3_t4_t5", "c2_t3_t4_t5"]
 Position = Literal["published", "sine"]
 DepthFill = Literal["nearest", "far"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class ConfigError(ValueError):
@@ -180,6 +181,25 @@ class InputConfig:
             f"at most input.longest_edge ({self.longest_edge})",
         )
 
+    def scaled(self, scale: float) -> InputConfig:
+        """Limits for a smaller image; scale 1 changes nothing.
+
+        Args:
+            scale: of both edges, in (0, 1]. They become multiples of 32, rounded down, because the
+                network's input is padded to such, and at least 32.
+
+        Raises:
+            ConfigError: `scale` is out of range.
+        """
+        require(0.0 < scale <= 1.0, "scale", scale, "a value above 0, up to 1")
+        if scale == 1.0:
+            return self
+        shortest, longest = (
+            max(32, int(edge * scale) // 32 * 32)
+            for edge in (self.shortest_edge, self.longest_edge)
+        )
+        return InputConfig(shortest_edge=shortest, longest_edge=longest)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthConfig:
@@ -225,17 +245,23 @@ class InferenceConfig:
     """Which of the network's candidates become instances, and how masks are cut."""
 
     score_threshold: float = 0.5
-    """Candidates must score above this, in [0, 1]."""
+    """Candidates must score above this, in [0, 1]; calibrated scores count where there are some."""
     mask_threshold: float = 0.5
     """Pixels must have a foreground probability above this to belong to a mask, in (0, 1)."""
     max_instances: int = 50
     """At most this many instances, the best ones, are kept."""
     min_area: int = 64
     """Smaller masks are dropped, in pixels of the input image."""
+    nms_iou: float = 1.0
+    """Instances whose mask overlaps (IoU) more than this with a better one's are dropped, in
+    [0, 1]; 1 drops none.
+    """
     sort_by_score: bool = True
     """Highest score first; False keeps the order of the network's kernels."""
     rescore_before_threshold: bool = True
-    """True compares the final score, False (as published) the score before mask quality enters."""
+    """True compares the final score; False, as published, the network's own score before mask
+    quality and calibration enter.
+    """
 
     def __post_init__(self) -> None:
         require(
@@ -257,6 +283,9 @@ class InferenceConfig:
             "a number from 1 to 1000",
         )
         require(self.min_area >= 0, "inference.min_area", self.min_area, "0 or more pixels")
+        require(
+            0.0 <= self.nms_iou <= 1.0, "inference.nms_iou", self.nms_iou, "a value from 0 to 1"
+        )
 
     @classmethod
     def published(cls) -> InferenceConfig:
@@ -316,7 +345,7 @@ def build_section(cls: type[Section], values: Any, name: str) -> Section:
         name: dotted name of the section for error messages, empty at the top.
 
     Raises:
-        ConfigError: a key is unknown, or a value has the wrong type or range.
+        ConfigError: a key is unknown or missing, or a value has the wrong type or range.
     """
     if not isinstance(values, dict):
         raise ConfigError(
@@ -328,6 +357,8 @@ def build_section(cls: type[Section], values: Any, name: str) -> Section:
         raise ConfigError(
             f"unknown keys {unknown} in '{name or 'the document'}'; use some of {sorted(fields)}"
         )
+    if missing := [key for key, entry in fields.items() if _is_needed(entry) and key not in values]:
+        raise ConfigError(f"keys {missing} are missing in '{name or 'the document'}'; add them")
     hints = typing.get_type_hints(cls)
     return cls(
         **{
@@ -335,6 +366,10 @@ def build_section(cls: type[Section], values: Any, name: str) -> Section:
             for key, value in values.items()
         }
     )
+
+
+def _is_needed(entry: dataclasses.Field[Any]) -> bool:
+    return entry.default is entry.default_factory is dataclasses.MISSING
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:

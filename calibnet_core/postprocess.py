@@ -9,13 +9,10 @@ from torch import Tensor
 
 from calibnet_core.config import InferenceConfig
 from calibnet_core.models.calibnet.model import RawPrediction
-from calibnet_core.structures import Instances
+from calibnet_core.score_calibration import ScoreMap
+from calibnet_core.structures import Instances, NonFiniteOutputError
 
 _ENLARGED_AT_A_TIME = 8
-
-
-class NonFiniteOutputError(RuntimeError):
-    """The network produced NaN or infinity; no mask may be made from that."""
 
 
 def select_instances(
@@ -24,12 +21,13 @@ def select_instances(
     network_size: tuple[int, int],
     image_size: tuple[int, int],
     config: InferenceConfig,
+    score_map: ScoreMap | None = None,
 ) -> Instances:
     """Score the candidates of one image, keep the good ones and bring their masks to image size.
 
     A candidate's score is the geometric mean of its score and objectness probabilities, times the
-    mean foreground probability inside its mask at half resolution. Only masks that are kept are
-    enlarged.
+    mean foreground probability inside its mask at half resolution. Candidates are taken from the
+    best on; only masks that may be kept are enlarged.
 
     Args:
         raw: a batch of one.
@@ -38,6 +36,8 @@ def select_instances(
         image_size: (height, width) of the answer.
         config: thresholds, limits and order; `InferenceConfig.published()` gives the published
             evaluation.
+        score_map: what turns scores into probabilities of being right. It rises, so it changes
+            neither order nor overlaps, only scores and who passes the threshold.
 
     Raises:
         NonFiniteOutputError: the prediction holds NaN or infinity.
@@ -48,20 +48,26 @@ def select_instances(
     _require_finite(raw.score_logits, raw.objectness_logits, raw.mask_logits)
     confidence = candidate_confidence(raw)[0]
     # The mask quality is at most 1, so whoever fails here would fail after it too.
-    candidates = torch.nonzero(confidence > config.score_threshold).squeeze(1)
+    least = _mapped(confidence, score_map if config.rescore_before_threshold else None)
+    candidates = torch.nonzero(least > config.score_threshold).squeeze(1)
     if len(candidates) == 0:
         return Instances.empty(image_size)
     half = F.interpolate(
-        raw.mask_logits[:, candidates], scale_factor=2.0, mode="bilinear", align_corners=False
+        raw.mask_logits[:, candidates].float(),
+        scale_factor=2.0,
+        mode="bilinear",
+        align_corners=False,
     )
-    probabilities = half.float().sigmoid()
+    probabilities = half.sigmoid()
     quality = mask_quality(probabilities[0], config.mask_threshold)
-    scores = confidence[candidates] * quality
-    ranking = scores.argsort(descending=True, stable=True)
+    raw_scores = confidence[candidates] * quality
+    scores = _mapped(raw_scores, score_map)
+    ranking = raw_scores.argsort(descending=True, stable=True)
     if config.rescore_before_threshold:
         ranking = ranking[scores[ranking] > config.score_threshold]
 
     padded_size = (raw.mask_logits.shape[2] * 4, raw.mask_logits.shape[3] * 4)
+    is_same = _same_object(probabilities[0], network_size, config)
     kept, kept_masks = ranking[:0], np.zeros((0, *image_size), np.bool_)
     # Only as many masks as may be kept are enlarged, a few at a time: fifty at the size of a large
     # image would take gigabytes.
@@ -73,9 +79,12 @@ def select_instances(
         )
         enlarged = enlarge(probabilities[:, batch], padded_size, network_size, image_size)[0]
         masks = enlarged > config.mask_threshold
-        large_enough = masks.flatten(1).sum(1) >= config.min_area
-        kept = torch.cat((kept, batch[large_enough]))
-        kept_masks = np.concatenate((kept_masks, masks[large_enough].cpu().numpy()))
+        is_kept = masks.flatten(1).sum(1) >= config.min_area
+        if is_same is not None:
+            is_kept &= _leads(is_same[batch][:, batch], is_kept)
+            ranking = ranking[~is_same[ranking][:, batch[is_kept]].any(1)]
+        kept = torch.cat((kept, batch[is_kept]))
+        kept_masks = np.concatenate((kept_masks, masks[is_kept].cpu().numpy()))
     if not config.sort_by_score:
         kept, order = kept.sort()
         kept_masks = kept_masks[order.cpu().numpy()]
@@ -84,7 +93,42 @@ def select_instances(
         scores[kept].cpu().numpy(),
         mask_quality=quality[kept].cpu().numpy(),
         kernel_indices=candidates[kept].cpu().numpy().astype(np.int64),
+        raw_scores=raw_scores[kept].cpu().numpy(),
     )
+
+
+def _mapped(scores: Tensor, score_map: ScoreMap | None) -> Tensor:
+    if score_map is None:
+        return scores
+    return torch.from_numpy(score_map(scores.cpu().numpy())).to(scores.device)
+
+
+def _same_object(
+    probabilities: Tensor, network_size: tuple[int, int], config: InferenceConfig
+) -> Tensor | None:
+    """Which of (K, H/2, W/2) masks overlap more than allowed, (K, K) bool; None if all may.
+
+    The overlap is that of the masks at half the network's resolution, inside the image. Measured on
+    smooth masks in images of 640x480, it is within 0.05 of that of the enlarged masks, from 3000
+    pixels on within 0.02.
+    """
+    if config.nms_iou >= 1.0:
+        return None
+    height, width = (-(-edge // 2) for edge in network_size)
+    inside = probabilities[:, :height, :width] > config.mask_threshold
+    # Counts stay below 2^24, so float32 holds them exactly.
+    flat = inside.flatten(1).float()
+    common, area = flat @ flat.T, flat.sum(1)
+    union = area[:, None] + area[None, :] - common
+    return common > config.nms_iou * union
+
+
+def _leads(is_same: Tensor, may_be_kept: Tensor) -> Tensor:
+    """Which of a few candidates, best first, overlap with no better one that is kept, (K,) bool."""
+    overlaps, leads = is_same.tolist(), may_be_kept.tolist()
+    for index, row in enumerate(overlaps):
+        leads[index] &= not any(leads[better] and row[better] for better in range(index))
+    return torch.tensor(leads, device=may_be_kept.device)
 
 
 def _first_and_rest(count: int, total: int) -> list[int]:

@@ -10,10 +10,13 @@ with pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from calibnet_core.config import Precision
 
 MAX_IMAGE_PIXELS = 1 << 26
 """Images above 67 million pixels are refused: no RGB-D camera makes them, a corrupt header does."""
@@ -21,6 +24,14 @@ MAX_IMAGE_PIXELS = 1 << 26
 
 class FrameError(ValueError):
     """A frame cannot be processed; the message says what is wrong and how to mend it."""
+
+
+class WeightsError(ValueError):
+    """Weights cannot be read or belong to another model; nothing was loaded."""
+
+
+class NonFiniteOutputError(RuntimeError):
+    """The network produced NaN or infinity; no mask may be made from that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,7 @@ class RgbdFrame:
         depth_m: (H, W) float32 metres along the optical axis; NaN, infinite, zero or negative means
             that nothing was measured there.
         depth_map: (H, W) uint8 in 0..255, only where `depth_m` is None.
+        depth_encoding: ROS name of the encoding in which `depth_m` came, `16UC1` for instance.
         intrinsics: of the colour image, when known.
         stamp_ns: acquisition time of the colour image in nanoseconds, 0 when unknown.
         frame_id: coordinate frame of the colour image.
@@ -81,6 +93,7 @@ class RgbdFrame:
     rgb: NDArray[np.uint8]
     depth_m: NDArray[np.float32] | None = None
     depth_map: NDArray[np.uint8] | None = None
+    depth_encoding: str = "32FC1"
     intrinsics: CameraIntrinsics | None = None
     stamp_ns: int = 0
     frame_id: str = ""
@@ -200,6 +213,45 @@ class StageTimings:
     preprocess_ms: float
     inference_ms: float
     postprocess_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Who answers.
+
+    Attributes:
+        name: model name, for instance `calibnet_r50`.
+        weights_sha256: 64 hexadecimal digits of the weights file, empty when the weights are
+            random.
+        device: where the network really runs, as torch writes it: `cpu` or `cuda:0`.
+        device_name: what the maker calls it, for instance `NVIDIA H100`; empty on the CPU.
+        precision: arithmetic of the network: `fp32`, or where it is safe `fp16` or `bf16`.
+        calibration_set: data set that the scores are calibrated on, empty when they are not.
+        calibration_date: day of that fit as YYYY-MM-DD, empty likewise.
+    """
+
+    name: str
+    weights_sha256: str
+    device: str
+    device_name: str = ""
+    precision: Precision = "fp32"
+    calibration_set: str = ""
+    calibration_date: str = ""
+
+    @property
+    def has_random_weights(self) -> bool:
+        """True when no weights were given; the masks then mean nothing."""
+        return not self.weights_sha256
+
+    @property
+    def model_id(self) -> str:
+        """Name and first 8 digits of the hash: enough to tell results apart."""
+        return f"{self.name}-{self.weights_sha256[:8] or 'random'}"
+
+    @property
+    def device_label(self) -> str:
+        """Device and its name, for people: `cpu` or `cuda:0 NVIDIA H100`."""
+        return f"{self.device} {self.device_name}".rstrip()
 
 
 def boxes_from_masks(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     )
     # These load torch, which takes seconds: what is wrong with the inputs has been said by now.
     from calibnet_core.pipeline import Pipeline
-    from calibnet_core.postprocess import NonFiniteOutputError
+    from calibnet_core.structures import NonFiniteOutputError
 
     pipeline = Pipeline.from_weights(
         args.weights, model=args.model, device=args.device, config=config, inference=inference

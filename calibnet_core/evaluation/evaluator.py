@@ -210,7 +210,7 @@ def evaluate_dataset(
     Raises:
         EvaluationError: predictions do not fit the images.
     """
-    from calibnet_core.postprocess import NonFiniteOutputError
+    from calibnet_core.structures import NonFiniteOutputError
 
     evaluator = InstanceEvaluator(settings)
     for item in load_samples(source, num_workers=num_workers, limit=limit):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from calibnet_core.checkpoint import WeightsError, load_weights, read_state_dict
+from calibnet_core.checkpoint import load_weights, read_state_dict
 from calibnet_core.config import ConfigError
 from calibnet_core.models.backbones import Backbone
 from calibnet_core.models.calibnet.model import CalibNet
+from calibnet_core.structures import WeightsError
 from calibnet_core.training.config import TrainConfig
 
 _TORCHVISION_RESNET = (

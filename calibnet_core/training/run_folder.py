@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from calibnet_core.checkpoint import WeightsError, save_weights
+from calibnet_core.checkpoint import save_weights
 from calibnet_core.config import load_config, model_name
 from calibnet_core.files import atomic_write
 from calibnet_core.models.calibnet.model import CalibNet
+from calibnet_core.structures import WeightsError
 from calibnet_core.training.config import TrainConfig, to_yaml
 
 State = dict[str, Any]

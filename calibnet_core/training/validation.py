@@ -9,9 +9,8 @@ from calibnet_core.config import InferenceConfig, PipelineConfig, model_name
 from calibnet_core.data.datasets import RgbdDataset
 from calibnet_core.evaluation.evaluator import EvaluationSettings, evaluate_dataset
 from calibnet_core.models.calibnet.model import CalibNet
-from calibnet_core.pipeline import ModelInfo, Pipeline
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import FrameError, Instances
+from calibnet_core.pipeline import Pipeline
+from calibnet_core.structures import FrameError, Instances, ModelInfo, NonFiniteOutputError
 from calibnet_core.training.config import TrainConfig
 from calibnet_core.visualization import contact_sheet, draw_instances
 

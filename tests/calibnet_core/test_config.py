@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calibnet_core.config import (
     MODELS,
@@ -42,6 +44,13 @@ def test_the_shipped_file_shows_every_key_with_its_default() -> None:
     assert yaml.safe_load(path.read_text()) == dataclasses.asdict(PipelineConfig())
 
 
+def holds_parameters_of_nodes(document: Any) -> bool:
+    """Whether a mapping leads to `ros__parameters` by names of nodes, perhaps below namespaces."""
+    if not isinstance(document, dict) or not document:
+        return False
+    return "ros__parameters" in document or all(map(holds_parameters_of_nodes, document.values()))
+
+
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
 def test_every_shipped_yaml_loads(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -50,8 +59,8 @@ def test_every_shipped_yaml_loads(path: Path) -> None:
         load_config(path, TrainConfig)
     elif SECTIONS & document.keys():
         load_config(path)
-    else:  # the rest are parameters of ROS nodes
-        assert all("ros__parameters" in node for node in document.values())
+    else:
+        assert holds_parameters_of_nodes(document)
 
 
 def test_an_empty_file_keeps_all_defaults(write: Any) -> None:
@@ -195,6 +204,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (InferenceConfig, {"mask_threshold": 0.0}, "inference.mask_threshold is 0.0"),
         (InferenceConfig, {"mask_threshold": 1.0}, "both excluded"),
         (InferenceConfig, {"max_instances": 0}, "inference.max_instances is 0"),
+        (
+            InferenceConfig,
+            {"nms_iou": 1.01},
+            "inference.nms_iou is 1.01; choose a value from 0 to 1",
+        ),
+        (InferenceConfig, {"nms_iou": -0.01}, "inference.nms_iou is -0.01"),
         (InferenceConfig, {"min_area": -1}, "inference.min_area is -1; choose 0 or more pixels"),
     ],
 )
@@ -218,6 +233,8 @@ def test_a_value_out_of_range_is_refused(
         (DepthConfig, {"low_percentile": 0.0, "high_percentile": 100.0}),
         (InferenceConfig, {"score_threshold": 0.0, "max_instances": 1, "min_area": 0}),
         (InferenceConfig, {"score_threshold": 1.0, "max_instances": 1000}),
+        (InferenceConfig, {"nms_iou": 0.0}),
+        (InferenceConfig, {"nms_iou": 1.0}),
     ],
 )
 def test_the_ends_of_every_range_belong_to_it(section: type, values: dict[str, Any]) -> None:
@@ -240,6 +257,40 @@ def test_a_section_may_hold_nothing_optional_or_a_value() -> None:
         build_section(Section, {"limit": "a"}, "x")
 
 
+def test_what_a_section_needs_must_be_there() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Section:
+        name: str
+        parts: tuple[str, ...] = dataclasses.field(default_factory=tuple)
+
+    assert build_section(Section, {"name": "a"}, "x") == Section("a")
+    with pytest.raises(ConfigError, match=r"keys \['name'\] are missing in 'x'; add them"):
+        build_section(Section, {"parts": []}, "x")
+
+
+@given(
+    edges=st.tuples(st.integers(32, 4096), st.integers(32, 4096)),
+    scale=st.floats(0.0, 1.0, exclude_min=True, exclude_max=True),
+)
+def test_a_smaller_input_has_legal_edges_of_at_most_that_scale(
+    edges: tuple[int, int], scale: float
+) -> None:
+    config = InputConfig(shortest_edge=min(edges), longest_edge=max(edges))
+    smaller = config.scaled(scale)
+    for name in ("shortest_edge", "longest_edge"):
+        edge, given_edge = getattr(smaller, name), getattr(config, name)
+        assert edge % 32 == 0
+        assert edge == 32 or scale * given_edge - 32 < edge <= scale * given_edge
+    assert config.scaled(1.0) == config
+    assert InputConfig().scaled(0.5**0.5) == InputConfig(shortest_edge=224, longest_edge=320)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1.01, float("nan")])
+def test_an_input_of_no_or_greater_size_is_refused(scale: float) -> None:
+    with pytest.raises(ConfigError, match=r"scale is .*; choose a value above 0, up to 1"):
+        InputConfig().scaled(scale)
+
+
 def test_the_published_models_are_named_after_their_backbones() -> None:
     assert {name: config.backbone for name, config in MODELS.items()} == {
         "calibnet_r50": "resnet50",
@@ -257,6 +308,7 @@ def test_the_published_evaluation_keeps_every_mask_in_kernel_order() -> None:
         mask_threshold=0.45,
         max_instances=1000,
         min_area=0,
+        nms_iou=1.0,
         sort_by_score=False,
         rescore_before_threshold=False,
     )

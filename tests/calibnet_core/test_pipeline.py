@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,12 @@ from calibnet_core import (
     build_model,
     save_weights,
 )
-from calibnet_core.checkpoint import WeightsError
 from calibnet_core.config import ConfigError, InferenceConfig, InputConfig, ModelConfig
 from calibnet_core.models.calibnet import RawPrediction
-from calibnet_core.pipeline import RANDOM_WEIGHTS_SEED, ModelInfo
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import Instances
+from calibnet_core.pipeline import RANDOM_WEIGHTS_SEED
+from calibnet_core.postprocess import select_instances
+from calibnet_core.preprocessing import prepare
+from calibnet_core.structures import Instances, ModelInfo, NonFiniteOutputError, WeightsError
 
 SMALL = PipelineConfig(
     input=InputConfig(shortest_edge=64, longest_edge=96), inference=InferenceConfig.published()
@@ -52,10 +53,11 @@ class Spy(nn.Module):
 
     def forward(self, rgb: Tensor, depth: Tensor) -> RawPrediction:
         self.seen.append((rgb, depth, self.training, torch.is_grad_enabled()))
-        mask_logits = torch.full((1, 1, rgb.shape[2] // 4, rgb.shape[3] // 4), -50.0)
+        count, _, height, width = rgb.shape
+        mask_logits = torch.full((count, 1, height // 4, width // 4), -50.0)
         mask_logits[..., : mask_logits.shape[3] // 2] = 50.0
-        certain = torch.full((1, 1), self.logit)
-        return RawPrediction(certain, certain, torch.zeros(1, 1, 256), mask_logits)
+        certain = torch.full((count, 1), self.logit)
+        return RawPrediction(certain, certain, torch.zeros(count, 1, 256), mask_logits)
 
 
 def spying(logit: float = 50.0, config: PipelineConfig | None = None) -> tuple[Pipeline, Spy]:
@@ -95,6 +97,115 @@ def test_every_stage_is_timed() -> None:
     assert_same(instances, pipeline.predict(frame()))
     for stage in ("preprocess_ms", "inference_ms", "postprocess_ms"):
         assert getattr(timings, stage) >= 0.0
+
+
+def test_a_single_frame_is_prepared_inferred_and_selected(random_pipeline: Pipeline) -> None:
+    given, found = frame(), random_pipeline.predict(frame())
+    network_input = prepare(given, SMALL)
+    with torch.inference_mode():
+        raw = random_pipeline._model(
+            network_input.rgb.contiguous(memory_format=torch.channels_last),
+            network_input.depth.contiguous(memory_format=torch.channels_last),
+        )
+        expected = select_instances(
+            raw, network_size=network_input.size, image_size=given.size, config=SMALL.inference
+        )
+    assert len(found) > 0
+    assert_same(found, expected)
+
+
+def test_frames_of_one_network_size_share_a_pass() -> None:
+    config = PipelineConfig(input=SMALL.input)
+    pipeline, model = spying(config=config)
+    frames = [frame(0), frame(1, (120, 80)), frame(2), frame(3, (140, 220))]
+    found, timings = pipeline.predict_batch(frames)
+    assert [rgb.shape[0] for rgb, *_ in model.seen] == [3, 1]
+    assert [rgb.shape[2:] for rgb, *_ in model.seen] == [(64, 96), (96, 64)]
+    assert [instances.masks.shape for instances in found] == [(1, *f.size) for f in frames]
+    for index, shown in enumerate(frames):
+        alone = prepare(shown, config)
+        rgb, depth, *_ = model.seen[index == 1]
+        place = {0: 0, 1: 0, 2: 1, 3: 2}[index]
+        torch.testing.assert_close(rgb[place : place + 1], alone.rgb, rtol=0, atol=0)
+        torch.testing.assert_close(depth[place : place + 1], alone.depth, rtol=0, atol=0)
+    assert timings.inference_ms > 0.0
+
+
+def test_a_batch_finds_what_single_frames_do(random_pipeline: Pipeline) -> None:
+    frames = [frame(0), frame(1, (120, 80)), frame(2)]
+    found, _ = random_pipeline.predict_batch(frames)
+    for instances, shown in zip(found, frames, strict=True):
+        alone = random_pipeline.predict(shown)
+        np.testing.assert_array_equal(instances.kernel_indices, alone.kernel_indices)
+        np.testing.assert_allclose(instances.scores, alone.scores, atol=1e-6)
+        assert (instances.masks != alone.masks).mean() <= 1e-4
+    assert not np.array_equal(found[0].masks, found[2].masks)
+
+
+def test_no_frames_have_no_instances(random_pipeline: Pipeline) -> None:
+    assert random_pipeline.predict_batch([])[0] == []
+
+
+def test_thresholds_may_change_for_one_call(random_pipeline: Pipeline) -> None:
+    everything = random_pipeline.predict(frame())
+    inference = replace(InferenceConfig.published(), max_instances=3, sort_by_score=True)
+    few, _ = random_pipeline.predict_timed(frame(), inference=inference)
+    assert len(few) == 3
+    np.testing.assert_array_equal(few.scores, np.sort(everything.scores)[::-1][:3])
+    assert random_pipeline.config.inference == InferenceConfig.published()
+    assert_same(random_pipeline.predict(frame()), everything)
+
+
+def test_the_network_can_be_shown_a_smaller_image() -> None:
+    pipeline, model = spying()
+    camera = frame(size=(480, 640))
+    whole = pipeline.predict(camera)
+    reduced, _ = pipeline.predict_batch([camera], scale=math.sqrt(0.5))
+    assert [rgb.shape[2:] for rgb, *_ in model.seen] == [(320, 448), (224, 320)]
+    assert reduced[0].masks.shape == whole.masks.shape == (1, 480, 640)
+    np.testing.assert_allclose(reduced[0].boxes_xyxy, whole.boxes_xyxy, atol=8)
+    for scale in (0.0, 1.1, math.nan):
+        with pytest.raises(ConfigError, match=r"scale is .*; choose a value above 0, up to 1"):
+            pipeline.predict(camera, scale=scale)
+
+
+def test_half_precision_finds_nearly_the_same(random_pipeline: Pipeline) -> None:
+    halved = replace(random_pipeline.model_info, precision="bf16")
+    pipeline = Pipeline(random_pipeline._model, halved, SMALL)
+    ours, theirs = pipeline.predict(frame()), random_pipeline.predict(frame())
+    np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-3)
+    assert not np.array_equal(ours.scores, theirs.scores)
+    common, either = ours.masks & theirs.masks, ours.masks | theirs.masks
+    assert common.sum() / either.sum() > 0.99
+    assert (common.sum((1, 2)) / either.sum((1, 2))).min() > 0.85
+
+
+def test_the_precision_asked_for_is_reported_and_used() -> None:
+    small = ModelConfig(backbone="mobilenet_v2", width=64, num_transformer_layers=0)
+    for precision, half_type in (("fp32", None), ("bf16", torch.bfloat16)):
+        pipeline = Pipeline.from_weights(None, model=small, precision=precision)  # type: ignore[arg-type]
+        assert pipeline.model_info.precision == precision
+        assert pipeline._half_type == half_type
+
+
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        ("fp16", "precision is 'fp16'; choose fp32 or bf16 on the CPU"),
+        ("int8", "precision is 'int8'; choose one of ['bf16', 'fp16', 'fp32']"),
+    ],
+)
+def test_a_precision_that_is_no_use_is_refused(precision: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Pipeline.from_weights(None, precision=precision)  # type: ignore[arg-type]
+
+
+def test_a_device_is_called_by_its_name() -> None:
+    info = ModelInfo(name="x", weights_sha256="", device="cuda:1", device_name="NVIDIA H100")
+    assert info.device_label == "cuda:1 NVIDIA H100"
+    assert torch.device(info.device).index == 1
+    assert ModelInfo(name="x", weights_sha256="", device="cpu").device_label == "cpu"
 
 
 def test_random_weights_are_the_same_every_time(random_pipeline: Pipeline) -> None:
@@ -248,6 +359,11 @@ def test_a_gpu_answers_as_the_processor_does(random_pipeline: Pipeline) -> None:
     np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
     assert (ours.masks != theirs.masks).mean() <= 1e-4
+    assert pipeline.model_info.device_label == f"cuda:0 {torch.cuda.get_device_name(0)}"
+    halved = Pipeline.from_weights(None, device="cuda", config=SMALL, precision="bf16")
+    ours = halved.predict(frame())
+    np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
+    assert (ours.masks & theirs.masks).sum() / (ours.masks | theirs.masks).sum() > 0.99
 
 
 def test_weights_bring_their_settings_along(tmp_path: Path) -> None:

@@ -13,14 +13,9 @@ from torch import Tensor
 
 from calibnet_core.config import InferenceConfig
 from calibnet_core.models.calibnet import RawPrediction
-from calibnet_core.postprocess import (
-    NonFiniteOutputError,
-    candidate_confidence,
-    enlarge,
-    mask_quality,
-    select_instances,
-)
-from calibnet_core.structures import Instances
+from calibnet_core.postprocess import candidate_confidence, enlarge, mask_quality, select_instances
+from calibnet_core.score_calibration import ScoreMap
+from calibnet_core.structures import Instances, NonFiniteOutputError
 
 EVERYTHING = {"score_threshold": 0.0, "min_area": 0}
 
@@ -269,3 +264,113 @@ def test_stricter_settings_drop_instances_but_change_none(
     assert len(kept) == min(len(passing), max_instances)
     scores = [score for _, score in kept.values()]
     assert scores == sorted(scores, reverse=True)
+
+
+# --- masks of one object
+
+
+def columns(*spans: tuple[int, int]) -> Tensor:
+    """Masks of 8x8 cells that hold the columns from start to stop."""
+    logits = torch.full((1, len(spans), 8, 8), -50.0)
+    for mask, (start, stop) in zip(logits[0], spans, strict=True):
+        mask[:, start:stop] = 50.0
+    return logits
+
+
+def test_a_mask_that_overlaps_too_much_with_a_better_one_is_dropped() -> None:
+    # In cells: 0 and 1 share 4 of 5 columns, 0 and 2 share 3 of 5, 2 and 3 share 2 of 3, 0 and 3
+    # share 2 of 5.
+    raw = prediction([4.0, 3.0, 2.0, 1.0], columns((0, 4), (0, 5), (1, 5), (2, 4)))
+
+    def kept(nms_iou: float, **settings: Any) -> list[int]:
+        return select(raw, **EVERYTHING | settings, nms_iou=nms_iou).kernel_indices.tolist()
+
+    assert kept(1.0) == [0, 1, 2, 3]
+    assert kept(0.7) == [0, 2, 3]
+    assert kept(0.5) == [0, 3]
+    assert kept(0.3) == kept(0.0) == [0]
+    # What is dropped takes no place, and drops nobody itself: 1 would have dropped 2.
+    assert kept(0.7, max_instances=2) == [0, 2]
+    assert kept(0.7, sort_by_score=False) == [0, 2, 3]
+
+
+def test_what_is_too_small_to_be_kept_drops_nobody() -> None:
+    # The best one overlaps with the second by 3 of 4 columns and has 12x32 pixels.
+    raw = prediction([4.0, 3.0], columns((0, 3), (0, 4)))
+    assert select(raw, nms_iou=0.5, score_threshold=0.0).kernel_indices.tolist() == [0]
+    found = select(raw, nms_iou=0.5, score_threshold=0.0, min_area=13 * 32)
+    assert found.kernel_indices.tolist() == [1]
+
+
+def test_padding_does_not_count_as_overlap() -> None:
+    # Apart in the image, and the same in the padding to the right of it.
+    logits = columns((0, 2), (2, 4))
+    logits[..., 4:] = 50.0
+    found = select_instances(
+        prediction([4.0, 3.0], logits),
+        network_size=(32, 16),
+        image_size=(32, 16),
+        config=InferenceConfig(score_threshold=0.0, nms_iou=0.3),
+    )
+    assert found.kernel_indices.tolist() == [0, 1]
+
+
+@given(seed=st.integers(0, 2**31), nms_iou=st.floats(0.1, 0.9), max_instances=st.integers(1, 20))
+def test_kept_masks_differ_and_dropped_ones_resemble_a_better_one(
+    seed: int, nms_iou: float, max_instances: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = 60.0 * torch.randn(1, 4, 8, 8, generator=generator)
+    noise = 60.0 * torch.randn(1, 20, 8, 8, generator=generator)
+    raw = prediction(
+        (3.0 * torch.randn(20, generator=generator)).tolist(),
+        # A few different masks, each several times with more or less noise.
+        shapes.repeat(1, 5, 1, 1) + noise * torch.rand(20, 1, 1, generator=generator),
+    )
+    every = select(raw, **EVERYTHING)
+    kept = select(raw, **EVERYTHING, nms_iou=nms_iou, max_instances=max_instances)
+    assert kept.kernel_indices[0] == every.kernel_indices[0]
+    # Overlaps are told at half size: within a small margin of those of the masks themselves.
+    flat = every.masks.reshape(len(every), -1).astype(float)
+    common, areas = flat @ flat.T, flat.sum(1)
+    overlaps = common / np.maximum(areas[:, None] + areas - common, 1.0)
+    is_kept = np.isin(every.kernel_indices, kept.kernel_indices)
+    assert is_kept.sum() == len(kept)
+    for place in range(len(every)):
+        better = overlaps[place, :place][is_kept[:place]].max(initial=0.0)
+        if is_kept[place]:
+            assert better <= nms_iou + 0.05
+        elif len(kept) < max_instances:
+            assert better > nms_iou - 0.05
+
+
+def test_the_threshold_of_the_final_score_looks_at_calibrated_scores() -> None:
+    score_map = ScoreMap(
+        raw=(0.0, 0.5, 1.0),
+        calibrated=(0.0, 0.1, 0.6),
+        dataset="kitchen",
+        date="2025-11-21",
+        num_detections=100,
+    )
+
+    def found(mask_logit: float = 50.0, **settings: Any) -> Instances:
+        return select_instances(
+            prediction([logit(0.9**2), logit(0.5**2)], flat_masks(mask_logit)),
+            network_size=(32, 32),
+            image_size=(32, 32),
+            config=InferenceConfig(**settings),
+            score_map=score_map,
+        )
+
+    both = found(score_threshold=0.0)
+    assert both.scores.tolist() == pytest.approx([0.5, 0.1], rel=1e-5)
+    assert both.raw_scores.tolist() == pytest.approx([0.9, 0.5], rel=1e-5)
+    assert both.scores.dtype == np.float32
+    assert len(found(score_threshold=0.55)) == 0
+    assert found(score_threshold=0.45).kernel_indices.tolist() == [0]
+    # With a mask quality of 0.8 the better one comes to 0.72, which means 0.32.
+    assert len(found(logit(0.8), score_threshold=0.45)) == 0
+    assert len(found(logit(0.8), score_threshold=0.31)) == 1
+    # The published protocol asks the network's own score.
+    published = found(score_threshold=0.8, rescore_before_threshold=False)
+    assert published.scores.tolist() == pytest.approx([0.5], rel=1e-5)

@@ -13,8 +13,7 @@ from PIL import Image
 
 from calibnet_core import cli
 from calibnet_core.config import InferenceConfig
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import Instances, RgbdFrame
+from calibnet_core.structures import Instances, NonFiniteOutputError, RgbdFrame
 from tests.calibnet_core.evaluation.coco_sets import box_mask, rle
 from tests.support.shared import REPOSITORY, shared_file
 

@@ -14,8 +14,7 @@ from PIL import Image
 from calibnet_core import cli
 from calibnet_core.config import InferenceConfig
 from calibnet_core.data.bags import write_rgbd_bag
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import Instances, RgbdFrame
+from calibnet_core.structures import Instances, NonFiniteOutputError, RgbdFrame
 from tests.support.shared import REPOSITORY, shared_file
 
 SIZE = (48, 64)

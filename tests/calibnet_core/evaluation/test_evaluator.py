@@ -24,8 +24,7 @@ from calibnet_core.evaluation.evaluator import (
 from calibnet_core.evaluation.image_outcomes import max_outcome_bytes
 from calibnet_core.evaluation.object_overlap import ObjectOverlap
 from calibnet_core.evaluation.stored_results import StoredResults
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import Instances
+from calibnet_core.structures import Instances, NonFiniteOutputError
 from tests.calibnet_core.evaluation.coco_sets import reference, rle
 from tests.calibnet_core.evaluation.stand_ins import (
     SIZE,

@@ -10,9 +10,10 @@ import torchvision
 from torch import Tensor
 
 from calibnet_core import PipelineConfig, build_model
-from calibnet_core.checkpoint import WeightsError, save_weights
+from calibnet_core.checkpoint import save_weights
 from calibnet_core.config import ConfigError, ModelConfig
 from calibnet_core.models.backbones import build_backbone
+from calibnet_core.structures import WeightsError
 from calibnet_core.training.config import RunConfig, TrainConfig
 from calibnet_core.training.initial_weights import load_backbone, load_initial_weights
 from tests.support.parity import published_entries, recipe_weights

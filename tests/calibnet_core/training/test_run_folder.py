@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calibnet_core import PipelineConfig, load_config
-from calibnet_core.checkpoint import WeightsError
+from calibnet_core.structures import WeightsError
 from calibnet_core.training.run_folder import RunFolder
 from tests.support.training import tiny_config
 
