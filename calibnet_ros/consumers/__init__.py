@@ -1,0 +1,1 @@
+"""Nodes that turn `~/instances` into what other software understands."""
