@@ -66,6 +66,7 @@ PRESETS: dict[str, CameraPreset] = {
 def remappings(
     camera: str,
     *,
+    name: str = "",
     camera_namespace: str = "",
     color_topic: str = "",
     depth_topic: str = "",
@@ -75,6 +76,7 @@ def remappings(
 
     Args:
         camera: a name of `PRESETS`, or empty for none; the node then reads its own relative names.
+        name: of the camera in a node with several; its inputs are `NAME/color/image` and so on.
         camera_namespace: put in front of the preset's topics.
         color_topic: replaces that of the preset, when given.
         depth_topic: likewise.
@@ -100,8 +102,9 @@ def remappings(
         "depth/image": depth_topic,
         "color/camera_info": info_topic,
     }
-    topics.update({name: topic for name, topic in given.items() if topic})
-    return list(topics.items())
+    topics.update({role: topic for role, topic in given.items() if topic})
+    front = f"{name}/" if name else ""
+    return [(f"{front}{role}", topic) for role, topic in topics.items()]
 
 
 def _prefixed(prefix: str, topic: str) -> str:

@@ -46,6 +46,16 @@ def test_given_topics_win_over_the_preset_and_need_none():
     assert remappings("") == []
 
 
+def test_in_a_node_with_several_cameras_each_input_bears_the_name():
+    rules = remappings("realsense", name="front", camera_namespace="/left", info_topic="/info")
+    assert rules == [
+        ("front/color/image", "/left/camera/camera/color/image_raw"),
+        ("front/depth/image", "/left/camera/camera/aligned_depth_to_color/image_raw"),
+        ("front/color/camera_info", "/info"),
+        ("front/depth/camera_info", "/left/camera/camera/aligned_depth_to_color/camera_info"),
+    ]
+
+
 def test_an_unknown_camera_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown camera 'kinect'.*realsense.*generic"):
         remappings("kinect")
