@@ -5,12 +5,16 @@ Images are (H, W, 3) uint8 RGB in and out; inputs are never changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calibnet_core.caption_layout import Plate, free_corner
+from calibnet_core.perception.mask_codec import Roi, tight_roi
+from calibnet_core.perception.perceiver import Perception
+from calibnet_core.perception.shapes import box_outline, distance_m
 from calibnet_core.structures import FrameError, Instances
 
 RgbImage = NDArray[np.uint8]
@@ -34,6 +38,8 @@ _UNMEASURED: Color = (56, 56, 60)
 _PAPER: Color = (255, 255, 255)
 _INK: Color = (32, 32, 36)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Lines are drawn to a sixteenth of a pixel; with more, points far outside the image overflow.
+_LINE_BITS = 4
 
 
 def instance_color(label: int) -> Color:
@@ -46,6 +52,8 @@ def draw_instances(
     instances: Instances,
     *,
     labels: Sequence[int] | None = None,
+    captions: Sequence[str] | None = None,
+    box_outlines: Sequence[Sequence[NDArray[np.float64]]] | None = None,
     with_boxes: bool = False,
     with_captions: bool = True,
     opacity: float = 0.45,
@@ -57,39 +65,104 @@ def draw_instances(
         instances: K instances of the same size; none gives a copy of the image.
         labels: K numbers that name the instances and choose their colours, such as track ids; None
             counts from 1.
+        captions: K texts; None writes label and score.
+        box_outlines: for each of K boxes in space its edges, (N, 2) pixels a line; None draws none.
         with_boxes: also draw each instance's box.
-        with_captions: write label and score at each instance.
+        with_captions: write a caption at each instance.
         opacity: of the fill, in [0, 1].
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        FrameError: the sizes of image and masks, or the numbers of labels and instances, differ.
+        FrameError: the sizes of image and masks, or the numbers of labels, captions or outlines and
+            instances, differ.
     """
     canvas = rgb.copy()
-    _check_sizes(rgb, instances, labels)
+    _check_sizes(
+        rgb, instances, {"labels": labels, "captions": captions, "box outlines": box_outlines}
+    )
     names = list(range(1, len(instances) + 1)) if labels is None else [int(name) for name in labels]
     thickness = max(1, round(min(rgb.shape[:2]) / 240))
+    drawn = [
+        (index, instances.masks[index][roi.slices], roi)
+        for index, roi in enumerate(map(tight_roi, instances.masks))
+        if roi is not None
+    ]
     # Large instances first, so that what lies on them stays visible.
-    order = np.argsort(-instances.masks.sum(axis=(1, 2)), kind="stable")
-    for index in order:
-        mask, color = instances.masks[index], instance_color(names[index] - 1)
-        fill = canvas[mask] * (1.0 - opacity) + np.array(color) * opacity
-        canvas[mask] = (fill + 0.5).astype(np.uint8)
-        _draw_outline(canvas, mask, color, thickness)
-        if with_boxes and mask.any():
-            x_min, y_min, x_max, y_max = (int(edge) for edge in instances.boxes_xyxy[index])
-            corners = (x_min, y_min), (x_max - 1, y_max - 1)
-            cv2.rectangle(canvas, *corners, color, thickness)
-    if with_captions:
-        taken: list[tuple[int, int, int, int]] = []
-        for index in order[::-1]:
-            if instances.masks[index].any():
-                text = f"{names[index]} {instances.scores[index]:.2f}"
-                color = instance_color(names[index] - 1)
-                _draw_caption(canvas, text, instances.masks[index], color, taken)
+    drawn.sort(key=lambda entry: -np.count_nonzero(entry[1]))
+    for index, inside, roi in drawn:
+        color = instance_color(names[index] - 1)
+        _fill(canvas[roi.slices], inside, color, opacity)
+        _draw_outline(canvas, inside, roi, color, thickness)
+        if with_boxes:
+            end = (roi.x_offset + roi.width - 1, roi.y_offset + roi.height - 1)
+            cv2.rectangle(canvas, (roi.x_offset, roi.y_offset), end, color, thickness)
+    if box_outlines is not None:
+        for index, _, _ in drawn:
+            color = instance_color(names[index] - 1)
+            _draw_lines(canvas, box_outlines[index], color, max(1, thickness // 2))
+    taken: list[Plate] = []
+    for index, inside, roi in drawn[::-1] if with_captions else ():
+        text = f"{names[index]} {instances.scores[index]:.2f}"
+        text = text if captions is None else captions[index]
+        top = (roi.x_offset + int(np.flatnonzero(inside[0]).mean()), roi.y_offset)
+        _draw_caption(canvas, text, top, instance_color(names[index] - 1), taken)
     return canvas
+
+
+def draw_perception(perception: Perception) -> RgbImage:
+    """Draw a frame's objects: masks, boxes of their visible surfaces, and `display_captions`.
+
+    Colours follow the tracks, so that an object keeps its own from frame to frame.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    camera, outlines = perception.frame.intrinsics, None
+    if camera is not None:
+        outlines = [box_outline(geometry, camera) for geometry in perception.geometry]
+    return draw_instances(
+        perception.frame.rgb,
+        perception.instances,
+        labels=display_numbers(perception),
+        captions=display_captions(perception),
+        box_outlines=outlines,
+    )
+
+
+def display_numbers(perception: Perception) -> list[int]:
+    """K numbers that name objects to people and choose their colours: track id, else instance id.
+
+    `instance_color` of a number less 1 is the colour.
+    """
+    ids = zip(perception.tracks, perception.instance_ids, strict=True)
+    return [track.track_id or instance_id for track, instance_id in ids]
+
+
+def display_captions(perception: Perception) -> list[str]:
+    """K captions: number, score and, where it is known, distance, as in "3 0.83 1.24 m"."""
+    captions = []
+    numbers, scores = display_numbers(perception), perception.instances.scores
+    for number, score, geometry in zip(numbers, scores, perception.geometry, strict=True):
+        distance = distance_m(geometry)
+        suffix = f" {distance:.2f} m" if np.isfinite(distance) else ""
+        captions.append(f"{number} {score:.2f}{suffix}")
+    return captions
+
+
+def mask_outlines(mask: NDArray[np.bool_], roi: Roi) -> list[NDArray[np.int32]]:
+    """Closed outlines of a mask and of its holes, as corners on the outermost pixels.
+
+    Args:
+        mask: (H, W).
+        roi: tight box of the mask.
+
+    Returns:
+        (N, 2) pixels (x, y) each, N >= 1.
+    """
+    found = _contours(mask[roi.slices], roi, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(outline, np.int32).reshape(-1, 2) for outline in found]
 
 
 def colorize_depth(
@@ -162,18 +235,37 @@ def contact_sheet(
     return np.vstack([*strips, np.full((gap, width, 3), _PAPER, np.uint8)])
 
 
-def _check_sizes(rgb: RgbImage, instances: Instances, labels: Sequence[int] | None) -> None:
+def _check_sizes(
+    rgb: RgbImage, instances: Instances, given: Mapping[str, Sequence[object] | None]
+) -> None:
     if instances.masks.shape[1:] != rgb.shape[:2]:
         raise FrameError(
             f"masks are {instances.masks.shape[1:]} but the image is {rgb.shape[:2]} "
             "(height, width); draw on the image that was predicted"
         )
-    if labels is not None and len(labels) != len(instances):
-        raise FrameError(f"{len(labels)} labels for {len(instances)} instances; give one for each")
+    for what, values in given.items():
+        if values is not None and len(values) != len(instances):
+            raise FrameError(
+                f"{len(values)} {what} for {len(instances)} instances; give one for each"
+            )
 
 
-def _draw_outline(canvas: RgbImage, mask: NDArray[np.bool_], color: Color, thickness: int) -> None:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+def _fill(crop: RgbImage, inside: NDArray[np.bool_], color: Color, opacity: float) -> None:
+    fill = crop[inside] * (1.0 - opacity) + np.array(color) * opacity
+    crop[inside] = (fill + 0.5).astype(np.uint8)
+
+
+def _contours(inside: NDArray[np.bool_], roi: Roi, detail: int) -> Sequence[NDArray[np.int32]]:
+    contours, _ = cv2.findContours(
+        inside.astype(np.uint8), cv2.RETR_CCOMP, detail, offset=(roi.x_offset, roi.y_offset)
+    )
+    return contours  # type: ignore[return-value]
+
+
+def _draw_outline(
+    canvas: RgbImage, inside: NDArray[np.bool_], roi: Roi, color: Color, thickness: int
+) -> None:
+    contours = _contours(inside, roi, cv2.CHAIN_APPROX_NONE)
     # A dark line beneath keeps the outline visible on a background of its own colour.
     cv2.drawContours(canvas, contours, -1, _INK, thickness + 2, cv2.LINE_AA)
     # Smoothing would thin a line of one pixel to nothing.
@@ -181,34 +273,29 @@ def _draw_outline(canvas: RgbImage, mask: NDArray[np.bool_], color: Color, thick
     cv2.drawContours(canvas, contours, -1, color, thickness, style)
 
 
-def _draw_caption(
-    canvas: RgbImage,
-    text: str,
-    mask: NDArray[np.bool_],
-    color: Color,
-    taken: list[tuple[int, int, int, int]],
+def _draw_lines(
+    canvas: RgbImage, lines: Sequence[NDArray[np.float64]], color: Color, thickness: int
 ) -> None:
-    """Write `text` on a coloured plate at the mask's top, clear of the plates in `taken`."""
-    height, width = canvas.shape[:2]
-    scale = max(0.4, min(height, width) / 1000)
+    fine = 1 << _LINE_BITS
+    points = [np.rint(line * fine).astype(np.int32) for line in lines]
+    for line_color, width in ((_INK, thickness + 1), (color, thickness)):
+        cv2.polylines(canvas, points, False, line_color, width, cv2.LINE_AA, _LINE_BITS)
+
+
+def _draw_caption(
+    canvas: RgbImage, text: str, top: tuple[int, int], color: Color, taken: list[Plate]
+) -> None:
+    """Write `text` on a coloured plate above the point `top`, clear of the plates in `taken`."""
+    scale = max(0.4, min(canvas.shape[:2]) / 1000)
     weight = max(1, round(scale * 1.6))
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, weight)
     pad = max(2, text_height // 4)
-    plate_width, plate_height = text_width + 2 * pad, text_height + baseline + 2 * pad
-
-    top = int(np.flatnonzero(mask.any(axis=1))[0])
-    center = int(np.flatnonzero(mask[top]).mean())
-    left = int(np.clip(center - plate_width // 2, 0, max(0, width - plate_width)))
-    y = int(np.clip(top - plate_height - 2, 0, max(0, height - plate_height)))
-    while y + plate_height < height and any(
-        left < x1 and x0 < left + plate_width and y < y1 and y0 < y + plate_height
-        for x0, y0, x1, y1 in taken
-    ):
-        y += 2
-    taken.append((left, y, left + plate_width, y + plate_height))
+    size = (text_width + 2 * pad, text_height + baseline + 2 * pad)
+    left, y = free_corner((top[0] - size[0] // 2, top[1] - size[1] - 2), size, canvas.shape, taken)
+    taken.append((left, y, left + size[0], y + size[1]))
 
     lightness = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    corner = (left + plate_width - 1, y + plate_height - 1)
+    corner = (left + size[0] - 1, y + size[1] - 1)
     cv2.rectangle(canvas, (left, y), corner, color, cv2.FILLED)
     cv2.rectangle(canvas, (left, y), corner, _INK, 1)
     ink = _INK if lightness > 120 else _PAPER

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibnet_core.perception.geometry import GeometryStatus, ObjectGeometry
+from calibnet_core.perception.mask_codec import tight_roi
+from calibnet_core.perception.shapes import box_outline
 from calibnet_core.structures import FrameError, Instances
 from calibnet_core.visualization import (
     colorize_depth,
     contact_sheet,
+    display_captions,
+    display_numbers,
     draw_instances,
+    draw_perception,
     instance_color,
+    mask_outlines,
 )
+from tests.support.perceptions import camera, discs, known_geometry, make_perception
 
 SIZE = (120, 160)
 GREY = np.full((*SIZE, 3), 128, np.uint8)
@@ -194,3 +204,59 @@ def test_impossible_sheets_are_refused() -> None:
         contact_sheet([[]])
     with pytest.raises(FrameError, match="raise max_width"):
         contact_sheet([[GREY] * 20], max_width=100)
+
+
+def test_captions_name_track_score_and_distance_as_far_as_they_are_known() -> None:
+    near = replace(known_geometry(), centroid=np.array([0.0, 0.0, 1.236]))
+    unknown = ObjectGeometry(status=GeometryStatus.TOO_FEW_POINTS)
+    perception = make_perception(
+        discs(SIZE, 3),
+        scores=[0.83, 0.5, 0.25],
+        track_ids=[7, 0, 9],
+        geometry=[near, unknown, near],
+    )
+    assert display_captions(perception) == ["7 0.83 1.24 m", "2 0.50", "9 0.25 1.24 m"]
+    assert display_numbers(perception) == [7, 2, 9]
+
+
+def test_an_object_keeps_its_colour_while_its_place_in_the_result_changes() -> None:
+    masks = np.stack([square(10, 10), square(70, 100)])
+    first = make_perception(masks, scores=[0.5, 0.5], track_ids=[4, 6], frame={"rgb": GREY})
+    second = make_perception(masks[::-1], scores=[0.5, 0.5], track_ids=[6, 4], frame={"rgb": GREY})
+    np.testing.assert_array_equal(draw_perception(first), draw_perception(second))
+
+
+def test_the_box_of_an_object_is_drawn_where_its_corners_are_seen() -> None:
+    geometry = known_geometry(5)
+    mask = square(0, 0, 4)[np.newaxis]
+    flat = replace(geometry, status=GeometryStatus.DISABLED)
+    pictures = [
+        draw_perception(make_perception(mask, geometry=[g], frame={"rgb": GREY}))
+        for g in (geometry, flat)
+    ]
+    is_drawn = (pictures[0] != pictures[1]).any(axis=2)
+    corners = np.concatenate([line[[0, -1]] for line in box_outline(geometry, camera(SIZE))])
+    assert len(corners) == 24
+    for x, y in corners.round().astype(int):
+        assert is_drawn[y - 1 : y + 2, x - 1 : x + 2].any()
+    assert 0.005 < is_drawn.mean() < 0.2
+
+
+def test_outlines_lie_on_the_rim_of_the_mask_and_of_its_hole() -> None:
+    ring = square(30, 40, 60)
+    ring[50:70, 60:80] = False
+    roi = tight_roi(ring)
+    assert roi is not None
+    outlines = mask_outlines(ring, roi)
+    assert len(outlines) == 2
+    for points in outlines:
+        assert all(ring[y, x] for x, y in points)
+    corners = {(40, 30), (99, 30), (99, 89), (40, 89)}
+    assert corners in [{(int(x), int(y)) for x, y in points} for points in outlines]
+
+
+def test_captions_and_outlines_must_be_one_for_each() -> None:
+    with pytest.raises(FrameError, match="2 captions for 1 instances"):
+        draw_instances(GREY, make(square(0, 0)), captions=["a", "b"])
+    with pytest.raises(FrameError, match="0 box outlines for 1 instances"):
+        draw_instances(GREY, make(square(0, 0)), box_outlines=[])
