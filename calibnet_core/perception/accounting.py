@@ -28,6 +28,7 @@ class DropReason(str, Enum):
     SIZE_MISMATCH = "size_mismatch"
     NOT_FINITE = "not_finite"
     PAUSED = "paused"
+    OVER_RATE = "over_rate"
     INFERENCE_ERROR = "inference_error"
     RESET = "reset"
     SHUTDOWN = "shutdown"

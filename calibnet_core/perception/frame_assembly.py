@@ -1,15 +1,11 @@
-"""From a pair of image messages to a frame, for the running node and for recordings alike.
-
-Messages are taken by their fields (those of sensor_msgs), so those of rclpy and those that a bag
-reader makes both do, and nothing of ROS is imported.
-"""
+"""From a pair of received images to a frame, for the running node and for recordings alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,84 +15,35 @@ from calibnet_core.perception.image_codec import (
     ImageFormatError,
     color_to_rgb8,
     depth_to_metres,
-    is_native_color,
-    wrap_image,
 )
+from calibnet_core.perception.received_image import ReceivedImage, header_stamp_ns
 from calibnet_core.structures import CameraIntrinsics, FrameError, RgbdFrame
 
-_NS_PER_S = 1_000_000_000
+SizeMismatch = Literal["reject", "resize_depth"]
+Rectified = Literal["auto", "true", "false"]
 
 
-class ImageMessage(Protocol):
-    """A sensor_msgs/Image of any implementation."""
-
-    header: Any
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: Any
-    step: int
-    data: Any
-
-
-ColorDecoder = Callable[[Any], NDArray[np.uint8]]
-"""Turns an image message of an encoding that is not read here into (H, W, 3) uint8 RGB."""
-
-
-@dataclass(frozen=True, eq=False)
-class ReceivedImage:
-    """An image message whose layout was found sound; its pixels are not converted yet.
+@dataclass(frozen=True, kw_only=True)
+class AssemblySettings:
+    """How a pair of images becomes a frame.
 
     Attributes:
-        msg: keeps the buffer alive.
-        view: the pixels without a copy; None where `decoder` must read them.
-        stamp_ns: what the image is paired by, in nanoseconds.
-        decoder: reads an encoding that is not read here.
+        unit: of depth images; `auto` takes it from the encoding.
+        size_mismatch: where the two sizes differ, refuse, or bring depth to the size of colour by
+            taking the nearest pixel.
+        rectified: whether the images are; see `intrinsics_from_camera_info`.
     """
 
-    msg: ImageMessage
-    view: NDArray[Any] | None
-    stamp_ns: int
-    decoder: ColorDecoder | None = None
-
-    @property
-    def header(self) -> Any:
-        """Header of the message."""
-        return self.msg.header
-
-
-def receive_color(
-    msg: ImageMessage, stamp_ns: int, decoder: ColorDecoder | None = None
-) -> ReceivedImage:
-    """Check that a colour image can be read, at the cost of a look at its header.
-
-    Args:
-        msg: the message.
-        stamp_ns: what to pair it by.
-        decoder: for encodings that are not read here; without one they are refused.
-
-    Raises:
-        ImageFormatError: a size, the buffer or the encoding is wrong; `reason` says what to count.
-    """
-    if decoder is not None and not is_native_color(msg.encoding):
-        return ReceivedImage(msg, None, stamp_ns, decoder)
-    view = pixels_of(msg)
-    color_to_rgb8(view[:1, :1], msg.encoding)  # names a depth image on the colour topic
-    return ReceivedImage(msg, view, stamp_ns)
-
-
-def receive_depth(msg: ImageMessage, stamp_ns: int) -> ReceivedImage:
-    """Check that a depth image can be read, as `receive_color` does for colour."""
-    view = pixels_of(msg)
-    depth_to_metres(view[:1, :1], msg.encoding)  # names a colour image on the depth topic
-    return ReceivedImage(msg, view, stamp_ns)
+    unit: DepthUnit = "auto"
+    size_mismatch: SizeMismatch = "reject"
+    rectified: Rectified = "auto"
 
 
 def frame_from_images(
     color: ReceivedImage,
-    depth: ReceivedImage,
+    depth: ReceivedImage | None,
+    settings: AssemblySettings | None = None,
     *,
-    unit: DepthUnit = "auto",
     camera_info: Any = None,
     name: str = "",
 ) -> RgbdFrame:
@@ -104,33 +51,41 @@ def frame_from_images(
 
     Args:
         color: what `receive_color` returned.
-        depth: what `receive_depth` returned.
-        unit: of the depth image.
+        depth: what `receive_depth` returned; None for a colour image without depth.
+        settings: None takes the defaults.
         camera_info: newest CameraInfo of the colour image, if any.
         name: of the frame.
 
     Returns:
-        A frame with the stamp and the frame id of the colour image.
+        A frame with the stamp and the frame id of the colour image; `depth_m` is all NaN where
+        there is no depth.
 
     Raises:
         ImageFormatError: the two sizes differ, or the pixels cannot be converted.
     """
-    assert depth.view is not None  # only colour has encodings that need a decoder
-    rgb = _rgb(color)
-    depth_m = depth_to_metres(depth.view, depth.msg.encoding, unit)
+    settings = AssemblySettings() if settings is None else settings
+    rgb = color_to_rgb8(*color.read())
+    depth_m, depth_encoding = _depth_m(depth, settings.unit, rgb.shape[:2])
     if rgb.shape[:2] != depth_m.shape:
-        raise ImageFormatError(
-            f"colour is {rgb.shape[1]}x{rgb.shape[0]} but depth is "
-            f"{depth_m.shape[1]}x{depth_m.shape[0]} (width x height), so depth is not aligned to "
-            "colour; switch alignment on in the camera driver and use its aligned topic",
-            DropReason.SIZE_MISMATCH,
-        )
+        if settings.size_mismatch == "reject":
+            raise ImageFormatError(
+                f"colour is {rgb.shape[1]}x{rgb.shape[0]} but depth is "
+                f"{depth_m.shape[1]}x{depth_m.shape[0]} (width x height), so depth is not aligned "
+                "to colour; switch alignment on in the camera driver and use its aligned topic",
+                DropReason.SIZE_MISMATCH,
+            )
+        size_wh = (rgb.shape[1], rgb.shape[0])
+        resized = cv2.resize(depth_m, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
+        depth_m = np.asarray(resized, np.float32)
     size = (int(rgb.shape[0]), int(rgb.shape[1]))
-    intrinsics = None if camera_info is None else intrinsics_from_camera_info(camera_info, size)
+    intrinsics = None
+    if camera_info is not None:
+        intrinsics = intrinsics_from_camera_info(camera_info, size, rectified=settings.rectified)
     try:
         return RgbdFrame(
             rgb=rgb,
             depth_m=depth_m,
+            depth_encoding=depth_encoding,
             intrinsics=intrinsics,
             stamp_ns=header_stamp_ns(color.header),
             frame_id=str(color.header.frame_id),
@@ -140,20 +95,27 @@ def frame_from_images(
         raise ImageFormatError(str(error), DropReason.BAD_SIZE) from error
 
 
-def header_stamp_ns(header: Any) -> int:
-    """Nanoseconds since the epoch of a header's stamp; 0 where the publisher set none."""
-    return int(header.stamp.sec) * _NS_PER_S + int(header.stamp.nanosec)
+def _depth_m(
+    depth: ReceivedImage | None, unit: DepthUnit, size: tuple[int, ...]
+) -> tuple[NDArray[np.float32], str]:
+    if depth is None:
+        return np.full(size, np.nan, np.float32), "32FC1"
+    pixels, encoding = depth.read()
+    return depth_to_metres(pixels, encoding, unit), encoding
 
 
-def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntrinsics | None:
+def intrinsics_from_camera_info(
+    info: Any, size: tuple[int, int], *, rectified: Rectified = "auto"
+) -> CameraIntrinsics | None:
     """Intrinsics of an image from the sensor_msgs/CameraInfo that goes with it.
 
-    K and D describe a raw image. Where D is empty or zero the image is rectified and P describes
-    it. Both refer to the full sensor, so region of interest and binning are applied.
+    K and D describe a raw image, P a rectified one; K serves for P where that is zero and D as
+    well. All refer to the full sensor, so region of interest and binning are applied.
 
     Args:
         info: a CameraInfo message of any implementation.
         size: (height, width) of the image in pixels.
+        rectified: whether the image is; `auto` takes it to be where D is empty or zero.
 
     Returns:
         None where the message is not calibrated (zero focal length) or describes an image of
@@ -165,8 +127,9 @@ def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntri
         (int(roi.width) or int(info.width)) // binning_x,
     )
     distortion = tuple(float(value) for value in info.d)
+    is_rectified = not any(distortion) if rectified == "auto" else rectified == "true"
     fx, fy, cx, cy = (float(info.k[index]) for index in (0, 4, 2, 5))
-    if not any(distortion) and info.p[0] > 0:
+    if is_rectified and (info.p[0] > 0 or any(distortion)):
         fx, fy, cx, cy = (float(info.p[index]) for index in (0, 5, 2, 6))
     if described != size:
         return None
@@ -178,41 +141,8 @@ def intrinsics_from_camera_info(info: Any, size: tuple[int, int]) -> CameraIntri
             fy=fy / binning_y,
             cx=(cx - roi.x_offset) / binning_x,
             cy=(cy - roi.y_offset) / binning_y,
-            distortion_model=str(info.distortion_model) if any(distortion) else "",
-            distortion=distortion if any(distortion) else (),
+            distortion_model="" if is_rectified else str(info.distortion_model),
+            distortion=() if is_rectified else distortion,
         )
     except FrameError:
         return None
-
-
-def pixels_of(msg: ImageMessage) -> NDArray[Any]:
-    """A read-only view of an image message's pixels; raises as `image_codec.wrap_image` does."""
-    return wrap_image(
-        encoding=msg.encoding,
-        height=int(msg.height),
-        width=int(msg.width),
-        step=int(msg.step),
-        is_bigendian=bool(msg.is_bigendian),
-        data=msg.data,
-    )
-
-
-def _rgb(color: ReceivedImage) -> NDArray[np.uint8]:
-    if color.view is not None:
-        return color_to_rgb8(color.view, color.msg.encoding)
-    assert color.decoder is not None
-    try:
-        rgb = np.ascontiguousarray(color.decoder(color.msg))
-    except Exception as error:  # a foreign decoder raises types of its own
-        raise ImageFormatError(
-            f"colour image has encoding '{color.msg.encoding}', which could not be converted "
-            f"({error}); set the camera driver to rgb8 or bgr8",
-            DropReason.BAD_ENCODING,
-        ) from error
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise ImageFormatError(
-            f"colour image has encoding '{color.msg.encoding}', which came out as {rgb.dtype} "
-            f"{rgb.shape}; set the camera driver to rgb8 or bgr8",
-            DropReason.BAD_ENCODING,
-        )
-    return rgb

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -19,10 +20,13 @@ class LatestSlot(Generic[Item]):
     `in_flight` counts the item in the slot and every item taken but not yet reported by `done`.
     Taking an item moves it between the two without changing the sum, so an owner who counts exits
     inside `FrameLedger.atomically` sees an exact number.
+
+    Args:
+        changed: shared by slots that one consumer takes from together, see `take_any`.
     """
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    def __init__(self, changed: threading.Condition | None = None) -> None:
+        self._changed = threading.Condition() if changed is None else changed
         # A deque of at most one item: unlike None, an empty deque is no item of any type.
         self._items: deque[Item] = deque()
         self._taken = 0
@@ -66,7 +70,7 @@ class LatestSlot(Generic[Item]):
                 return item
             replaced = self._items.pop() if self._items else None
             self._items.append(item)
-            self._changed.notify()
+            self._changed.notify_all()
             return replaced
 
     def take(self, timeout_s: float | None = None) -> Item | None:
@@ -79,10 +83,7 @@ class LatestSlot(Generic[Item]):
         """
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
-            if not self._items:
-                return None
-            self._taken += 1
-            return self._items.pop()
+            return self._taken_item()
 
     def done(self) -> None:
         """Report the end of work on one taken item.
@@ -105,3 +106,31 @@ class LatestSlot(Generic[Item]):
             self._closed = True
             self._changed.notify_all()
             return self._items.pop() if self._items else None
+
+    def _taken_item(self) -> Item | None:
+        if not self._items:
+            return None
+        self._taken += 1
+        return self._items.pop()
+
+
+def take_any(
+    slots: Sequence[LatestSlot[Item]], timeout_s: float | None = None
+) -> list[tuple[LatestSlot[Item], Item]]:
+    """Take what every slot holds, waiting until one holds something.
+
+    Args:
+        slots: at least one, all made with the same condition.
+        timeout_s: longest wait; None waits for ever.
+
+    Returns:
+        The slots that held an item, and the items; none if the time ran out or all are closed.
+    """
+    changed = slots[0]._changed
+    with changed:
+        changed.wait_for(
+            lambda: any(slot._items for slot in slots) or all(slot._closed for slot in slots),
+            timeout_s,
+        )
+        found = [(slot, slot._taken_item()) for slot in slots]
+    return [(slot, item) for slot, item in found if item is not None]

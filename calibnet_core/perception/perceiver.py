@@ -16,7 +16,7 @@ from calibnet_core.perception.geometry import (
     ObjectGeometry,
     measure_objects,
 )
-from calibnet_core.perception.mask_codec import Roi, tight_roi
+from calibnet_core.perception.mask_codec import Roi
 from calibnet_core.perception.tracking import (
     Observation,
     TrackAssignment,
@@ -64,7 +64,6 @@ class Perception:
     Attributes:
         frame: the input; `depth_m` is all NaN where `has_depth` is False.
         has_depth: whether a depth image came with the colour image.
-        depth_encoding: ROS name of that image's encoding, such as `16UC1`.
         instances: K of them. Object k has instance id k + 1.
         rois: K tight boxes.
         geometry: K geometries.
@@ -74,7 +73,6 @@ class Perception:
 
     frame: RgbdFrame
     has_depth: bool
-    depth_encoding: str = "32FC1"
     instances: Instances
     rois: tuple[Roi, ...]
     geometry: tuple[ObjectGeometry, ...]
@@ -83,6 +81,11 @@ class Perception:
 
     def __len__(self) -> int:
         return len(self.rois)
+
+    @property
+    def depth_encoding(self) -> str:
+        """ROS name of the depth image's encoding, such as `16UC1`."""
+        return self.frame.depth_encoding
 
     @property
     def instance_ids(self) -> range:
@@ -100,6 +103,7 @@ class Perceiver:
     def __init__(self, settings: PerceptionSettings) -> None:
         self.tracker = Tracker(settings.tracking)
         self.settings = settings
+        self._must_reset = False
 
     @property
     def settings(self) -> PerceptionSettings:
@@ -111,13 +115,16 @@ class Perceiver:
         self._settings = settings
         self.tracker.settings = settings.tracking
 
+    def reset_tracks(self) -> None:
+        """Begin ids at 1 again with the next frame. May be called from any thread."""
+        self._must_reset = True
+
     def perceive(
         self,
         frame: RgbdFrame,
         instances: Instances,
         *,
         has_depth: bool = True,
-        depth_encoding: str = "32FC1",
         is_reduced: bool = False,
         up: NDArray[np.float64] | None = None,
     ) -> Perception:
@@ -127,13 +134,13 @@ class Perceiver:
             frame: the next of this camera.
             instances: all that score above `settings.network_threshold`, best first.
             has_depth: False where the frame's depth is only a stand-in.
-            depth_encoding: ROS name of the depth image's encoding.
             is_reduced: whether the network saw a smaller image than configured.
             up: (3,) unit vector against gravity in the optical frame, if known.
         """
-        return self._perceive(
-            frame, instances, has_depth, depth_encoding, is_reduced, up, takes_in=True
-        )
+        if self._must_reset:
+            self._must_reset = False
+            self.tracker.reset()
+        return self._perceive(frame, instances, has_depth, is_reduced, up, takes_in=True)
 
     def glance(
         self,
@@ -141,7 +148,6 @@ class Perceiver:
         instances: Instances,
         *,
         has_depth: bool = True,
-        depth_encoding: str = "32FC1",
         is_reduced: bool = False,
         up: NDArray[np.float64] | None = None,
     ) -> Perception:
@@ -149,28 +155,31 @@ class Perceiver:
 
         Every instance is shown, whatever its score.
         """
-        return self._perceive(
-            frame, instances, has_depth, depth_encoding, is_reduced, up, takes_in=False
-        )
+        return self._perceive(frame, instances, has_depth, is_reduced, up, takes_in=False)
 
     def _perceive(
         self,
         frame: RgbdFrame,
         instances: Instances,
         has_depth: bool,
-        depth_encoding: str,
         is_reduced: bool,
         up: NDArray[np.float64] | None,
         *,
         takes_in: bool,
     ) -> Perception:
-        boxes = [tight_roi(mask) for mask in instances.masks]
+        boxes = [_roi_of(box) for box in instances.boxes_xyxy.astype(np.int64).tolist()]
         instances, rois = _chosen(instances, boxes, [box is not None for box in boxes])
         settings = self._settings
         geometry = measure_objects(
             frame, instances.masks, rois, settings.geometry, has_depth=has_depth, up=up
         )
-        tracks = [UNTRACKED] * len(rois)
+        # The threshold may have been raised since the network was asked.
+        tracks = [
+            UNTRACKED
+            if score > settings.score_threshold or not takes_in
+            else replace(UNTRACKED, is_shown=False)
+            for score in instances.scores.tolist()
+        ]
         if settings.tracking.enabled:
             seen = [
                 Observation(mask=mask[roi.slices], roi=roi, score=float(score), position=g.centroid)
@@ -190,13 +199,19 @@ class Perceiver:
         return Perception(
             frame=frame,
             has_depth=has_depth,
-            depth_encoding=depth_encoding,
             instances=instances,
             rois=rois,
             geometry=tuple(g for g, shown in zip(geometry, is_shown, strict=True) if shown),
             tracks=tuple(t for t in tracks if t.is_shown),
             status=FrameStatus.REDUCED_INPUT if is_reduced else status,
         )
+
+
+def _roi_of(box_xyxy: list[int]) -> Roi | None:
+    left, top, right, bottom = box_xyxy
+    if left == right:
+        return None
+    return Roi(x_offset=left, y_offset=top, height=bottom - top, width=right - left)
 
 
 def _chosen(

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from calibnet_core.perception.accounting import DropReason, FrameLedger
-from calibnet_core.perception.mailbox import LatestSlot
+from calibnet_core.perception.mailbox import LatestSlot, take_any
 
 PATIENCE_S = 10.0
 
@@ -167,3 +167,95 @@ def test_the_ledger_balances_at_every_moment_while_two_threads_work() -> None:
     final.check()
     assert final.in_flight == 0
     assert final.received_color == 3000
+
+
+def slots_of(number: int) -> list[LatestSlot[str]]:
+    changed = threading.Condition()
+    return [LatestSlot(changed) for _ in range(number)]
+
+
+def test_taking_from_several_slots_gives_what_each_holds() -> None:
+    front, _, side = slots = slots_of(3)
+    front.put("old")
+    front.put("f")
+    side.put("s")
+    assert take_any(slots, 0.0) == [(front, "f"), (side, "s")]
+    assert [slot.waiting for slot in slots] == [0, 0, 0]
+    assert [slot.in_flight for slot in slots] == [1, 0, 1]
+    assert take_any(slots, 0.0) == []
+    assert [slot.in_flight for slot in slots] == [1, 0, 1]
+
+
+def test_taking_from_several_empty_slots_ends_when_the_time_is_up() -> None:
+    start_s = time.monotonic()
+    assert take_any(slots_of(2), 0.02) == []
+    assert time.monotonic() - start_s >= 0.015
+
+
+def test_a_slot_that_is_closed_does_not_keep_the_others_from_being_taken() -> None:
+    closed, alive = slots = slots_of(2)
+    closed.put("never taken")
+    closed.close()
+    assert take_any(slots, 0.0) == []
+    alive.put("item")
+    assert take_any(slots, 0.0) == [(alive, "item")]
+
+
+def test_one_who_waits_for_several_slots_is_woken_by_any_and_by_the_last_that_closes() -> None:
+    slots = slots_of(3)
+    taken: list[list[str]] = []
+    step = threading.Semaphore(0)
+
+    def work() -> None:
+        for _ in range(2):
+            taken.append([item for _, item in take_any(slots)])
+            step.release()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    time.sleep(0.02)
+    slots[2].put("item")
+    assert step.acquire(timeout=PATIENCE_S)
+    assert taken == [["item"]]
+    for slot in slots[:2]:
+        slot.close()
+    assert not step.acquire(timeout=0.02)
+    slots[2].close()
+    worker.join(PATIENCE_S)
+    assert taken == [["item"], []]
+
+
+def test_one_taker_of_three_floods_sees_the_newest_of_each_and_loses_none_unnoticed() -> None:
+    changed = threading.Condition()
+    slots: list[LatestSlot[int]] = [LatestSlot(changed) for _ in range(3)]
+    last, is_over = 700, threading.Event()
+    taken: dict[int, list[int]] = {id(slot): [] for slot in slots}
+    let_go: dict[int, list[int]] = {id(slot): [] for slot in slots}
+
+    def work() -> None:
+        while not all(slot.closed for slot in slots):
+            for slot, item in take_any(slots, PATIENCE_S):
+                taken[id(slot)].append(item)
+                slot.done()
+            if all(items and items[-1] == last for items in taken.values()):
+                is_over.set()
+            time.sleep(0.0005)
+
+    def flood(slot: LatestSlot[int]) -> None:
+        for item in range(1, last + 1):
+            if (replaced := slot.put(item)) is not None:
+                let_go[id(slot)].append(replaced)
+
+    worker = threading.Thread(target=work, daemon=True)
+    cameras = [threading.Thread(target=flood, args=(slot,), daemon=True) for slot in slots]
+    for thread in (worker, *cameras):
+        thread.start()
+    assert is_over.wait(PATIENCE_S)
+    for slot in slots:
+        slot.close()
+    worker.join(PATIENCE_S)
+    assert not worker.is_alive()
+    for key, items in taken.items():
+        assert items == sorted(items)
+        assert sorted(items + let_go[key]) == list(range(1, last + 1))
+    assert [slot.in_flight for slot in slots] == [0, 0, 0]
