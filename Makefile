@@ -9,13 +9,15 @@ RATE ?=
 COLCON_CMAKE_ARGS ?= -DCMAKE_CUDA_ARCHITECTURES=75
 # Passed on to pytest, as in `make test ARGS="-k share"`.
 ARGS ?=
+# Tests that run side by side; each works in one thread.
+WORKERS ?= 2
 
 bin := $(VENV)/bin
 colcon_base := build/colcon
 # All that the wheel is made of. Changed Python sources count, for the commands in $(bin) run the
 # installed copy.
 sources := CMakeLists.txt package.xml pyproject.toml setup.cfg setup.py \
-	$(shell find action calibnet_core calibnet_ros config include launch msg srv -type f \
+	$(shell find action calibnet_core calibnet_ros config examples include launch msg srv -type f \
 		-not -path '*/__pycache__/*' -not -name '*.so')
 
 # A sourced ROS distribution must not mix with the wheels. The second variable tells their start-up
@@ -45,7 +47,8 @@ test: profile := fastdds_profile_loopback.xml
 # Wrong types in message fields raise instead of turning into garbage.
 test: export ROS_PYTHON_CHECK_FIELDS := 1
 test: $(VENV)/.installed ## Run the tests
-	$(bin)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "not timing" $(ARGS) || [ $$? = 5 ]
+	$(bin)/python -m pytest -m timing $(ARGS) || [ $$? = 5 ]  # 5: none of these was asked for
 
 demo: $(VENV)/.installed ## Play a bag through the perception node (optional: BAG=path RATE=factor)
 	$(bin)/calibnet_demo $(if $(BAG),--bag "$(BAG)") $(if $(RATE),--rate $(RATE)) --output demo_output
@@ -53,8 +56,8 @@ demo: $(VENV)/.installed ## Play a bag through the perception node (optional: BA
 lint: $(VENV)/.installed ## Check style and spelling
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/clang-format --dry-run --Werror $(shell find calibnet_core benchmarks tests \
-		-name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
+	$(bin)/clang-format --dry-run --Werror $(shell find calibnet_core benchmarks examples include tests \
+		-name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 	$(bin)/codespell
 
 types: $(VENV)/.installed ## Check the library's types

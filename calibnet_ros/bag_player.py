@@ -17,11 +17,11 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from calibnet_core.data.bags import BagMessage, RgbdBag
-from calibnet_core.perception.frame_assembly import header_stamp_ns
 from calibnet_core.perception.pairing import Pair, StampPairer
+from calibnet_core.perception.received_image import header_stamp_ns
 from calibnet_ros import msg as calibnet_msgs
 from calibnet_ros import qos
 from calibnet_ros.diagnostics import CAMERA_STATUS
@@ -115,7 +115,11 @@ class BagPlayer:
         self._counters_before: dict[str, int] = {}
         self._failure = ""
         self.node = Node("play_bag", context=context)
-        types = {"color": Image, "depth": Image, "info": CameraInfo}
+        types = {
+            "color": Image if bag.color_transport == "raw" else CompressedImage,
+            "depth": Image if bag.depth_transport == "raw" else CompressedImage,
+            "info": CameraInfo,
+        }
         topics = {"color": bag.color_topic, "depth": bag.depth_topic, "info": bag.info_topic}
         self._publishers = {
             kind: self.node.create_publisher(types[kind], topic, qos.RESULT)
@@ -165,6 +169,10 @@ class BagPlayer:
             time.sleep(0.02)
         with self._changed:  # the node may have been at work before
             self._counters_before = dict(self._counters)
+
+    def publish_first(self, message: BagMessage) -> None:
+        """Publish a message ahead of its time, such as the calibration that a node had before."""
+        self._publishers[message.kind].publish(message.cdr)
 
     def play_in_step(
         self, timeout_s: float, on_answer: Callable[[SentFrame], None] = lambda frame: None

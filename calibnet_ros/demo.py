@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="calibnet_demo", description=__doc__)
     parser.add_argument("--bag", type=Path, help="a recording; without it a scene is rendered")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
-    parser.add_argument("--weights", help="weights file; without it the weights are random")
+    parser.add_argument(
+        "--weights",
+        help="weights file; without it a rendered scene shows the renderer's own masks, and a "
+        "recording those of random weights",
+    )
+    parser.add_argument("--random", action="store_true", help="random weights in any case")
     parser.add_argument("--model", choices=tuple(MODELS), default="calibnet_r50")
     parser.add_argument("--frames", type=int, default=_RENDERED_FRAMES, help="frames to render")
     parser.add_argument("--seed", type=int, default=0, help="of the rendered scene")
@@ -79,7 +84,11 @@ def play_through_node(
         PlayError: the node could not start.
         BagError: the recording is damaged.
     """
-    if not arguments.weights:
+    if _shows_known_answers(arguments):
+        console.print(
+            "[yellow]No weights given: the masks are the renderer's own, the rest is the node's."
+        )
+    elif not arguments.weights:
         console.print("[yellow]No weights given: they are random, so the masks mean nothing.")
     rclpy.init()
     try:
@@ -153,12 +162,17 @@ def running_node(
         "qos_overrides./calibnet/overlay.publisher.reliability": "reliable",
         "qos_overrides./calibnet/label_image.publisher.reliability": "reliable",
     }
-    if not arguments.weights:  # random scores pass no sensible threshold
+    shows_known_answers = _shows_known_answers(arguments)
+    if not arguments.weights and not shows_known_answers:
+        # Random scores pass no sensible threshold.
         parameters |= {"detection.score_threshold": 0.0, "detection.max_instances": 6}
     remaps = {"color/image": bag.color_topic, "depth/image": bag.depth_topic}
     if bag.info_topic is not None:
         remaps["color/camera_info"] = bag.info_topic
-    command = [sys.executable, "-m", "calibnet_ros.perception_node", "--ros-args"]
+    command = [sys.executable, "-m", "calibnet_ros.perception_node"]
+    if shows_known_answers:
+        command = [sys.executable, "-m", "calibnet_ros.demo_node", str(bag.path)]
+    command.append("--ros-args")
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value!r}" if isinstance(value, str) else f"{name}:={value}"]
     for name, topic in remaps.items():
@@ -172,6 +186,11 @@ def running_node(
         raise PlayError(f"{error}; its log {log_path} ends with:\n{ending}") from error
     finally:
         end_process(node)
+
+
+def _shows_known_answers(arguments: argparse.Namespace) -> bool:
+    is_rendered = arguments.bag is None
+    return is_rendered and not arguments.weights and not arguments.random
 
 
 def end_process(process: subprocess.Popen[bytes]) -> int:

@@ -1,166 +1,234 @@
-"""Diagnostics in words and numbers, from the counters of one camera and its model."""
+"""Diagnostics in words and numbers: one status for each camera and one for the model."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.node import Node
+from rclpy.clock import Clock, ClockType
 
-from calibnet_core.perception.accounting import LatencySummary, LedgerSnapshot
-from calibnet_core.pipeline import ModelInfo
+from calibnet_core.perception.accounting import DropReason, LedgerSnapshot
+from calibnet_core.structures import ModelInfo
+from calibnet_ros.frame_input import DEPTH, INFO
+from calibnet_ros.parameter_schema import Values
 
 CAMERA_STATUS = "camera"
 MODEL_STATUS = "model"
+_LEAST_VALID_DEPTH = 0.01
+# How latency and load stay bounded, and what was asked for: no faults.
+_ON_PURPOSE = (DropReason.SUPERSEDED, DropReason.PAUSED, DropReason.OVER_RATE)
+
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Health:
-    """What one round of diagnostics is made from.
+class CameraHealth:
+    """What one round of a camera's diagnostics is made from.
 
     Attributes:
-        node_name: fully qualified.
-        lifecycle_state: label of the present state.
-        model: None before configuring.
+        name: of the camera, empty for one without a name.
         counts: None while inactive.
         counts_before: of the round before, to tell what changed.
-        silent: for each silent input, what is known about its publishers.
-        latency: from pairing to publication.
+        elapsed_s: time since that round.
+        silent: for each silent input, by role, what is known about its publishers.
+        figures: of the newest results, by the keys of diagnostics.
+        depth_validity: mean share of mask pixels with depth, NaN while unknown.
+        p95_ms: 95th percentile of latency, NaN while unknown.
+        is_enabled: False while paused.
         last_error: the newest fault, empty if none.
         last_error_age_s: how long ago that was.
     """
 
-    node_name: str
-    lifecycle_state: str
-    model: ModelInfo | None
-    counts: LedgerSnapshot | None
-    counts_before: LedgerSnapshot | None
-    silent: dict[str, str]
-    latency: LatencySummary
-    last_error: str
-    last_error_age_s: float
+    name: str = ""
+    counts: LedgerSnapshot | None = None
+    counts_before: LedgerSnapshot | None = None
+    elapsed_s: float = math.nan
+    silent: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, str] = field(default_factory=dict)
+    depth_validity: float = math.nan
+    p95_ms: float = math.nan
+    is_enabled: bool = True
+    last_error: str = ""
+    last_error_age_s: float = math.nan
 
 
-class SilenceWatch:
-    """Notices inputs from which nothing comes, and says what is known of their publishers."""
+@dataclass(frozen=True, kw_only=True)
+class ModelHealth:
+    """What one round of the model's diagnostics is made from.
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._heard: dict[str, tuple[int, float]] = {}
+    Attributes:
+        info: None before configuring.
+        memory_mb: memory of the device in use and at its highest; None on the CPU.
+    """
 
-    def check(self, counts: LedgerSnapshot, timeout_s: float) -> dict[str, str]:
-        """A sentence for each input that has been silent for longer than `timeout_s`."""
-        now, silent = time.monotonic(), {}
-        for name, count in (
-            ("color/image", counts.received_color),
-            ("depth/image", counts.received_depth),
-        ):
-            known, since = self._heard.setdefault(name, (count, now))
-            if count != known:
-                self._heard[name] = (count, now)
-            elif now - since > timeout_s:
-                silent[name] = self._describe(name, now - since)
-        return silent
-
-    def _describe(self, name: str, silence_s: float) -> str:
-        topic = self._node.resolve_topic_name(name)
-        publishers = self._node.get_publishers_info_by_topic(topic)
-        known = f"nobody publishes it; start the camera driver, or remap '{name}'"
-        if publishers:
-            described = ", ".join(
-                f"{entry.node_name} ({entry.topic_type}, {entry.qos_profile.reliability.name})"
-                for entry in publishers
-            )
-            known = f"it has {len(publishers)} publishers: {described}"
-        return f"nothing on {topic} for {silence_s:.0f} s: {known}"
+    info: ModelInfo | None
+    memory_mb: tuple[float, float] | None = None
 
 
-def diagnostics_msg(health: Health, stamp: Time) -> DiagnosticArray:
-    """One status for the camera and one for the model."""
+def diagnostics_msg(
+    node_name: str,
+    lifecycle_state: str,
+    cameras: Sequence[CameraHealth],
+    model: ModelHealth,
+    values: Values,
+    clock: Clock,
+) -> DiagnosticArray:
+    """One status for each camera and one for the model.
+
+    Args:
+        node_name: fully qualified.
+        lifecycle_state: label of the present state.
+        cameras: one or more.
+        model: its health.
+        values: parameters.
+        clock: of the node.
+    """
+    is_simulated = clock.clock_type == ClockType.ROS_TIME and clock.ros_time_is_active
+    clock_type = "simulated" if is_simulated else "system"
     msg = DiagnosticArray()
-    msg.header.stamp = stamp
-    msg.status = [_camera_status(health), _model_status(health)]
+    msg.header.stamp = clock.now().to_msg()
+    for camera in cameras:
+        label = f"{CAMERA_STATUS} {camera.name}".strip()
+        status = DiagnosticStatus(name=f"{node_name}: {label}", hardware_id=node_name)
+        _fill_camera(status, camera, lifecycle_state, values, clock_type)
+        msg.status.append(status)
+    status = DiagnosticStatus(name=f"{node_name}: {MODEL_STATUS}", hardware_id=node_name)
+    _fill_model(status, model, lifecycle_state)
+    msg.status.append(status)
     return msg
 
 
-def _camera_status(health: Health) -> DiagnosticStatus:
-    status = DiagnosticStatus(
-        name=f"{health.node_name}: {CAMERA_STATUS}", hardware_id=health.node_name
-    )
-    counts = health.counts
+def _fill_camera(
+    status: DiagnosticStatus,
+    camera: CameraHealth,
+    lifecycle_state: str,
+    values: Values,
+    clock_type: str,
+) -> None:
+    counts = camera.counts
     if counts is None:
-        status.level = DiagnosticStatus.STALE
-        status.message = f"{health.lifecycle_state}: no input is read; activate the node"
-        if health.lifecycle_state == "unconfigured" and health.last_error:
-            status.level = DiagnosticStatus.ERROR
-            status.message = f"unconfigured: {health.last_error}"
-        return status
-    status.level, status.message = _verdict(health, counts)
-    values = {
+        status.level = STALE
+        status.message = f"{lifecycle_state}: no input is read; activate the node"
+        if lifecycle_state == "unconfigured" and camera.last_error:
+            status.level = ERROR
+            status.message = f"unconfigured: {camera.last_error}"
+        return
+    status.level, status.message = _verdict(camera, counts, values)
+    entries: dict[str, object] = {
         "received_color": counts.received_color,
         "received_depth": counts.received_depth,
         "received_info": counts.received_info,
         "paired": counts.paired,
+        "paired_without_depth": counts.paired_without_depth,
         "published": counts.published,
         "waiting_color": counts.waiting_color,
         "in_flight": counts.in_flight,
         "backward_jumps": counts.backward_jumps,
-        "latency_p50_ms": f"{health.latency.p50_ms:.1f}",
-        "latency_p95_ms": f"{health.latency.p95_ms:.1f}",
-        "latency_p99_ms": f"{health.latency.p99_ms:.1f}",
-        "last_error": health.last_error,
-        "last_error_age_s": f"{health.last_error_age_s:.1f}" if health.last_error else "",
+        **_rates(camera, counts),
+        **camera.figures,
+        "last_error": camera.last_error,
+        "last_error_age_s": f"{camera.last_error_age_s:.1f}" if camera.last_error else "",
+        "clock_type": clock_type,
+        **{f"silent.{role}": text for role, text in camera.silent.items()},
     }
     for group in ("color", "depth", "pairs"):
         for reason, number in getattr(counts, f"dropped_{group}").items():
-            values[f"dropped_{group}.{reason.value}"] = number
-    status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return status
+            entries[f"dropped_{group}.{reason.value}"] = number
+    status.values = [KeyValue(key=key, value=str(value)) for key, value in entries.items()]
 
 
-def _verdict(health: Health, counts: LedgerSnapshot) -> tuple[bytes, str]:
-    if health.silent:
-        return DiagnosticStatus.ERROR, "; ".join(health.silent.values())
-    before = health.counts_before
-    if before is None or counts.received_color < before.received_color:
-        return DiagnosticStatus.OK, "waiting for the first round of counting"
-    published = counts.published - before.published
-    faults = []
+def _rates(camera: CameraHealth, counts: LedgerSnapshot) -> dict[str, str]:
+    before, elapsed_s = camera.counts_before, camera.elapsed_s
+    if before is None or not elapsed_s > 0:
+        return {}
+    return {
+        f"rate_{name}_hz": f"{(getattr(counts, field_) - getattr(before, field_)) / elapsed_s:.1f}"
+        for name, field_ in (
+            ("color", "received_color"),
+            ("depth", "received_depth"),
+            ("published", "published"),
+        )
+    }
+
+
+def _verdict(camera: CameraHealth, counts: LedgerSnapshot, values: Values) -> tuple[bytes, str]:
+    silent = dict(camera.silent)
+    info = silent.pop(INFO, "")
+    if silent:
+        is_fatal = bool(values["input.require_depth"]) or set(silent) != {DEPTH}
+        return (ERROR if is_fatal else WARN), "; ".join(silent.values())
+    if not camera.is_enabled:
+        return OK, "paused: call ~/set_enabled with true to go on"
+    if camera.counts_before is None:
+        return OK, "waiting for the first round of counting"
+    if warnings := list(_warnings(camera, counts, camera.counts_before, info, values)):
+        detail = f"; latest: {camera.last_error}" if camera.last_error else ""
+        return WARN, "; ".join(warnings) + detail
+    published = counts.published - camera.counts_before.published
+    return OK, f"published {published} results since the last report"
+
+
+def _warnings(
+    camera: CameraHealth,
+    counts: LedgerSnapshot,
+    before: LedgerSnapshot,
+    silent_info: str,
+    values: Values,
+) -> Iterator[str]:
     for group, word in (("color", "colour images"), ("depth", "depth images"), ("pairs", "pairs")):
         earlier, now = getattr(before, f"dropped_{group}"), getattr(counts, f"dropped_{group}")
         for reason, number in now.items():
-            # A superseded pair is how latency stays bounded, not a fault.
-            if reason.value != "superseded" and (new := number - earlier.get(reason, 0)):
-                faults.append(f"dropped {new} {word} ({reason.value})")
-    if faults:
-        detail = f"; latest: {health.last_error}" if health.last_error else ""
-        return DiagnosticStatus.WARN, "; ".join(faults) + detail
-    return DiagnosticStatus.OK, f"published {published} results since the last report"
+            new = number - earlier.get(reason, 0)
+            if new and reason not in _ON_PURPOSE:
+                yield f"dropped {new} {word} ({reason.value})"
+    if silent_info and values["geometry.enable"]:
+        yield f"no geometry without calibration: {silent_info}"
+    if camera.depth_validity < _LEAST_VALID_DEPTH:
+        yield (
+            "hardly any object has depth; check range (depth.min, depth.max), lighting and the "
+            "projector of the camera"
+        )
+    rates, least = _rates(camera, counts), float(values["diagnostics.min_rate"])
+    if rates and float(rates["rate_published_hz"]) < least:
+        yield (
+            f"{rates['rate_published_hz']} results a second, below diagnostics.min_rate {least:g}; "
+            f"colour comes at {rates['rate_color_hz']} a second, depth at {rates['rate_depth_hz']}"
+        )
+    most_ms = float(values["diagnostics.max_latency_ms"])
+    if 0 < most_ms < camera.p95_ms:
+        yield (
+            f"latency p95 is {camera.p95_ms:.0f} ms, above diagnostics.max_latency_ms {most_ms:g}"
+        )
 
 
-def _model_status(health: Health) -> DiagnosticStatus:
-    status = DiagnosticStatus(
-        name=f"{health.node_name}: {MODEL_STATUS}", hardware_id=health.node_name
-    )
-    model = health.model
-    if model is None:
-        status.level = DiagnosticStatus.STALE
-        status.message = f"{health.lifecycle_state}: no model is loaded; configure the node"
-        return status
-    status.level = DiagnosticStatus.WARN if model.has_random_weights else DiagnosticStatus.OK
+def _fill_model(status: DiagnosticStatus, model: ModelHealth, lifecycle_state: str) -> None:
+    info = model.info
+    if info is None:
+        status.level = STALE
+        status.message = f"{lifecycle_state}: no model is loaded; configure the node"
+        return
+    status.level = WARN if info.has_random_weights else OK
     status.message = (
         "the weights are random, so the masks mean nothing; set model.weights"
-        if model.has_random_weights
-        else f"{model.model_id} on {model.device}"
+        if info.has_random_weights
+        else f"{info.model_id} on {info.device_label}"
     )
-    values = {
-        "state": health.lifecycle_state,
-        "model_id": model.model_id,
-        "weights_sha256": model.weights_sha256,
-        "device": model.device,
-        "precision": model.precision,
+    entries = {
+        "state": lifecycle_state,
+        "model_id": info.model_id,
+        "weights_sha256": info.weights_sha256,
+        "backend": "torch",
+        "device": info.device_label,
+        "precision": info.precision,
     }
-    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
-    return status
+    if model.memory_mb is not None:
+        used_mb, peak_mb = model.memory_mb
+        entries |= {"gpu_memory_mb": f"{used_mb:.0f}", "gpu_memory_peak_mb": f"{peak_mb:.0f}"}
+    status.values = [KeyValue(key=key, value=value) for key, value in entries.items()]

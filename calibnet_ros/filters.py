@@ -11,8 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from calibnet_core.perception.accounting import DropReason
-from calibnet_core.perception.frame_assembly import ReceivedImage
+from calibnet_core.perception.intake import StampPairFeed
 from calibnet_core.perception.pairing import Event, Pair, PairerConfig, StampPairer
+from calibnet_core.perception.received_image import ReceivedImage
+
+
+class FilterError(RuntimeError):
+    """A filter cannot be set up as asked."""
+
 
 try:
     from message_filters import ApproximateTimeSynchronizer, SimpleFilter, Subscriber
@@ -51,7 +57,7 @@ Image = ReceivedImage
 OnEvent = Callable[[Event[Image, Image]], None]
 
 
-class PairFilter(SimpleFilter):
+class PairFilter(SimpleFilter, StampPairFeed):
     """Pairs colour and depth by stamp and passes on (colour, depth), both `ReceivedImage`.
 
     Args:
@@ -69,31 +75,56 @@ class PairFilter(SimpleFilter):
         color_input: SimpleFilter | None = None,
         depth_input: SimpleFilter | None = None,
     ) -> None:
-        super().__init__()
-        self.pairer, self._on_event = pairer, on_event
+        SimpleFilter.__init__(self)
+        StampPairFeed.__init__(self, pairer, on_event)
         if color_input is not None:
             color_input.registerCallback(self.add_color)
         if depth_input is not None:
             depth_input.registerCallback(self.add_depth)
 
+    def _tell(self, events: list[Event[Image, Image]]) -> None:
+        for event in events:
+            super()._tell([event])
+            if isinstance(event, Pair):
+                self.signalMessage(event.color, event.depth)
+
+
+class StockPairFeed:
+    """The approximate synchroniser of message_filters as a feed, for those who ask for it.
+
+    It does not tell what it lets go, so what waits is unknown.
+
+    Raises:
+        FilterError: message_filters is not installed.
+    """
+
+    def __init__(self, *, queue: int, slop_s: float, on_event: OnEvent) -> None:
+        if ApproximateTimeSynchronizer is None:
+            raise FilterError(
+                "sync.mode is 'approximate' but message_filters is not installed; install "
+                "ros-<distro>-message-filters or choose 'nearest'"
+            )
+        self._color, self._depth = SimpleFilter(), SimpleFilter()
+        self._synchroniser = ApproximateTimeSynchronizer([self._color, self._depth], queue, slop_s)
+        # An exception out of this callback would leave the synchroniser locked for ever; ours
+        # raises none, and the inference happens elsewhere.
+        self._synchroniser.registerCallback(
+            lambda color, depth: on_event(Pair(color.stamp_ns, depth.stamp_ns, color, depth))
+        )
+
     def add_color(self, image: Image) -> None:
         """Take in a colour image."""
-        self._tell(self.pairer.add_color(image.stamp_ns, image))
+        self._color.signalMessage(image)
 
     def add_depth(self, image: Image) -> None:
         """Take in a depth image."""
-        self._tell(self.pairer.add_depth(image.stamp_ns, image))
+        self._depth.signalMessage(image)
 
     def reconfigure(self, config: PairerConfig) -> None:
-        """Change the pairer's settings while images wait."""
-        self._tell(self.pairer.reconfigure(config))
+        """The stock synchroniser keeps what it was made with."""
 
     def flush(self, reason: DropReason) -> None:
-        """Drop what waits."""
-        self._tell(self.pairer.flush(reason))
+        """The stock synchroniser gives nothing back."""
 
-    def _tell(self, events: list[Event[Image, Image]]) -> None:
-        for event in events:
-            self._on_event(event)
-            if isinstance(event, Pair):
-                self.signalMessage(event.color, event.depth)
+    def waiting(self) -> None:
+        """Unknown."""

@@ -1,226 +1,131 @@
-"""The input side of the node: subscriptions, checks, pairing, and the mailbox to the worker."""
+"""The input side of one camera: subscriptions that feed a `FrameIntake`."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from calibnet_core.perception.accounting import DropReason, FrameLedger, LedgerSnapshot
-from calibnet_core.perception.frame_assembly import (
-    ColorDecoder,
-    ReceivedImage,
-    header_stamp_ns,
-    receive_color,
-    receive_depth,
-)
-from calibnet_core.perception.image_codec import ImageFormatError
-from calibnet_core.perception.mailbox import LatestSlot
-from calibnet_core.perception.pairing import (
-    BackwardJump,
-    DroppedColor,
-    DroppedDepth,
-    Event,
-    Pair,
-    StampPairer,
-)
+from calibnet_core.perception.intake import FrameIntake
+from calibnet_core.perception.pairing import StampPairer
+from calibnet_core.perception.received_image import ColorDecoder
 from calibnet_ros import qos
-from calibnet_ros.filters import (
-    ApproximateTimeSynchronizer,
-    PairFilter,
-    SimpleFilter,
-    Subscriber,
-)
-from calibnet_ros.parameters import Values, pairer_config
+from calibnet_ros.filters import PairFilter, StockPairFeed, Subscriber
+from calibnet_ros.parameter_schema import Values
+from calibnet_ros.parameters import intake_settings
 from calibnet_ros.reports import Reporter
 
-
-class InputError(RuntimeError):
-    """The inputs cannot be set up as the parameters ask."""
-
-
-@dataclass(frozen=True, eq=False)
-class FramePair:
-    """A colour image with its depth, on the way to the worker.
-
-    Attributes:
-        color, depth: the images.
-        camera_info: newest CameraInfo of the colour image, None before the first.
-        paired_at: monotonic time of pairing, in seconds.
-    """
-
-    color: ReceivedImage
-    depth: ReceivedImage
-    camera_info: CameraInfo | None
-    paired_at: float
-
-    @property
-    def offset_ns(self) -> int:
-        """Depth stamp minus colour stamp."""
-        return self.depth.stamp_ns - self.color.stamp_ns
+COLOR, DEPTH, INFO = "color/image", "depth/image", "color/camera_info"
+# Otherwise this thread would keep the interpreter while it prepares its next wait, a millisecond in
+# which the worker could already be at the pair.
+_STEP_ASIDE_S = 1e-6
+_STOCK_SLOP_S = 0.015
 
 
 class FrameInput:
-    """Subscribes to one camera and puts its newest pair into `mailbox`.
+    """Subscribes to one camera. Every callback runs in the executor's thread and looks at headers.
 
-    Every callback runs in the executor's thread and only looks at headers. Whatever is wrong with a
-    message is counted in `ledger` and told to `reporter`; nothing is raised.
+    Args:
+        node: subscribes.
+        values: parameters.
+        intake: takes in the messages; its feed is replaced by the one that the parameters ask for.
+        prefix: of the topics, such as `front/`; empty for a camera without a name.
+        reporter: told of a publisher that cannot be heard, and of encodings that say little.
 
     Raises:
-        InputError: `sync.mode` asks for message_filters and it is not installed.
+        FilterError: `sync.mode` asks for message_filters and it is not installed.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
         values: Values,
+        intake: FrameIntake,
         *,
-        ledger: FrameLedger,
-        mailbox: LatestSlot[FramePair],
         reporter: Reporter,
+        prefix: str = "",
     ) -> None:
-        self._node, self._ledger, self._mailbox, self._reporter = node, ledger, mailbox, reporter
-        self._use_arrival_time = bool(values["sync.use_arrival_time"])
-        self._camera_info: CameraInfo | None = None
-        self._skipped = 0
-        self._approximate: tuple[SimpleFilter, SimpleFilter] | None = None
-        self._pairs = PairFilter(StampPairer(pairer_config(values)), self._on_event)
+        self._node, self._reporter = node, reporter
+        self.intake = intake
+        settings = intake.settings
         if values["sync.mode"] == "approximate":
-            self._approximate = self._connect_stock_synchroniser(values)
+            intake.feed = StockPairFeed(
+                queue=settings.pairing.queue,
+                slop_s=settings.pairing.tolerance_s or _STOCK_SLOP_S,
+                on_event=intake.on_event,
+            )
         else:
-            self._pairs.registerCallback(self._on_pair)
-
-        self.color = self._subscribe(Image, "color/image")
-        self.depth = self._subscribe(Image, "depth/image")
-        self.info = self._subscribe(CameraInfo, "color/camera_info")
-        self.color.registerCallback(self._on_color)
-        self.depth.registerCallback(self._on_depth)
-        self.info.registerCallback(self._on_info)
+            intake.feed = PairFilter(StampPairer(settings.pairing), intake.on_event)
+        self.topics: dict[str, str] = {}
+        color, depth = settings.color_transport, settings.depth_transport
+        self._subscribers = [
+            self._subscribe(_image_type(color), COLOR, prefix, color, self._on_color),
+            self._subscribe(_image_type(depth), DEPTH, prefix, depth, self._on_depth),
+            self._subscribe(CameraInfo, INFO, prefix, "raw", intake.add_info),
+        ]
 
     def close(self) -> None:
         """Unsubscribe, and count what still waits as dropped."""
-        for subscriber in (self.color, self.depth, self.info):
+        for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
-        with self._ledger.atomically():
-            self._pairs.flush(DropReason.SHUTDOWN)
-            if self._mailbox.close() is not None:
-                self._ledger.pair_dropped(DropReason.SHUTDOWN)
+        self.intake.close()
 
     def reconfigure(self, values: Values) -> None:
-        """Take over new tolerances."""
-        with self._ledger.atomically():
-            self._pairs.reconfigure(pairer_config(values))
+        """Take over new tolerances and limits."""
+        self.intake.reconfigure(intake_settings(values))
 
-    def take_skipped(self) -> int:
-        """How many pairs a newer one replaced since this was last asked."""
-        with self._ledger.atomically():
-            skipped, self._skipped = self._skipped, 0
-        return skipped
-
-    def snapshot(self) -> LedgerSnapshot:
-        """The counters together with what is underway."""
-        with self._ledger.atomically():
-            in_flight = self._mailbox.in_flight
-            if self._approximate is None:
-                waiting = self._pairs.pairer.waiting_color
-                return self._ledger.snapshot(
-                    waiting_color=waiting,
-                    in_flight=in_flight,
-                    waiting_depth=self._pairs.pairer.waiting_depth,
-                )
-            # The stock synchroniser does not tell what it lets go: all of it reads as waiting.
-            counts = self._ledger.snapshot(waiting_color=0, in_flight=in_flight)
-            waiting = counts.received_color - counts.paired - sum(counts.dropped_color.values())
-            return self._ledger.snapshot(waiting_color=waiting, in_flight=in_flight)
-
-    def _subscribe(self, msg_type: type, topic: str) -> Subscriber:
-        return Subscriber(
+    def _subscribe(
+        self,
+        msg_type: type,
+        role: str,
+        prefix: str,
+        transport: str,
+        callback: Callable[[Any], None],
+    ) -> Subscriber:
+        name = prefix + role
+        if transport != "raw":
+            # It lies below the topic of the raw image, wherever that is remapped to.
+            name = f"{self._node.resolve_topic_name(name)}/{transport}"
+        topic = self.topics[role] = self._node.resolve_topic_name(name)
+        subscriber = Subscriber(
             self._node,
             msg_type,
-            topic,
+            name,
             qos_profile=qos.own(qos.INPUT),
             qos_overriding_options=qos.overridable(),
+            event_callbacks=qos.SubscriptionEventCallbacks(
+                incompatible_qos=partial(self._on_incompatible_qos, topic)
+            ),
         )
+        subscriber.registerCallback(callback)
+        return subscriber
 
-    def _on_color(self, msg: Image) -> None:
-        with self._ledger.atomically():
-            self._ledger.color_received()
-            try:
-                image = receive_color(msg, self._stamp_ns(msg), cv_bridge_decoder())
-            except ImageFormatError as error:
-                self._ledger.color_dropped(error.reason)
-                self._reporter.dropped("color", error.reason, str(error))
-                return
-            if self._approximate is None:
-                self._pairs.add_color(image)
-            else:
-                self._approximate[0].signalMessage(image)
+    def _on_color(self, msg: Any) -> None:
+        self._reporter.color_encoding(getattr(msg, "encoding", ""))
+        self._take_in(self.intake.add_color, msg)
 
-    def _on_depth(self, msg: Image) -> None:
-        with self._ledger.atomically():
-            self._ledger.depth_received()
-            try:
-                image = receive_depth(msg, self._stamp_ns(msg))
-            except ImageFormatError as error:
-                self._ledger.depth_dropped(error.reason)
-                self._reporter.dropped("depth", error.reason, str(error))
-                return
-            if self._approximate is None:
-                self._pairs.add_depth(image)
-            else:
-                self._approximate[1].signalMessage(image)
+    def _on_depth(self, msg: Any) -> None:
+        self._take_in(self.intake.add_depth, msg)
 
-    def _on_info(self, msg: CameraInfo) -> None:
-        self._ledger.info_received()
-        self._camera_info = msg
+    def _take_in(self, add: Callable[[Any, int], None], msg: Any) -> None:
+        handed_over = self.intake.num_handed_over
+        add(msg, self._now_ns())
+        if self.intake.num_handed_over != handed_over:
+            time.sleep(_STEP_ASIDE_S)
 
-    def _stamp_ns(self, msg: Image) -> int:
-        if self._use_arrival_time:
-            return int(self._node.get_clock().now().nanoseconds)
-        stamp_ns = header_stamp_ns(msg.header)
-        if stamp_ns == 0:
-            raise ImageFormatError(
-                "the image has no stamp, so it cannot be paired; let the driver stamp its images, "
-                "or set sync.use_arrival_time",
-                DropReason.BAD_STAMP,
-            )
-        return stamp_ns
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
-    def _on_event(self, event: Event[ReceivedImage, ReceivedImage]) -> None:
-        if isinstance(event, DroppedColor):
-            self._ledger.color_dropped(event.reason)
-        elif isinstance(event, DroppedDepth):
-            self._ledger.depth_dropped(event.reason)
-        elif isinstance(event, BackwardJump):
-            self._ledger.backward_jumped()
-            self._reporter.backward_jump(event)
-        else:
-            assert isinstance(event, Pair)  # counted when the callback brings it
-
-    def _on_pair(self, color: ReceivedImage, depth: ReceivedImage) -> None:
-        self._ledger.paired()
-        self._reporter.frame_ids(color.header.frame_id, depth.header.frame_id)
-        pair = FramePair(color, depth, self._camera_info, time.monotonic())
-        if self._mailbox.put(pair) is not None:
-            self._skipped += 1
-            self._ledger.pair_dropped(DropReason.SUPERSEDED)
-
-    def _connect_stock_synchroniser(self, values: Values) -> tuple[SimpleFilter, SimpleFilter]:
-        if ApproximateTimeSynchronizer is None:
-            raise InputError(
-                "sync.mode is 'approximate' but message_filters is not installed; install "
-                "ros-<distro>-message-filters or choose 'nearest'"
-            )
-        feeds = SimpleFilter(), SimpleFilter()
-        slop_s = float(values["sync.tolerance"]) or 0.015
-        synchroniser = ApproximateTimeSynchronizer(feeds, int(values["sync.queue"]), slop_s)
-        # An exception out of this callback would leave the synchroniser locked for ever; ours
-        # raises none, and the inference happens elsewhere.
-        synchroniser.registerCallback(self._on_pair)
-        return feeds
+    def _on_incompatible_qos(self, topic: str, info: Any) -> None:
+        policy = qos.policy_name(info.last_policy_kind)
+        self._reporter.incompatible(
+            f"a publisher of {topic} cannot be heard: its {policy} is weaker than what this node "
+            f"asks for; leave qos_overrides.{topic}.subscription.{policy} at its default"
+        )
 
 
 @cache
@@ -232,3 +137,7 @@ def cv_bridge_decoder() -> ColorDecoder | None:
         return None
     bridge = CvBridge()
     return lambda msg: bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8")
+
+
+def _image_type(transport: str) -> type:
+    return Image if transport == "raw" else CompressedImage

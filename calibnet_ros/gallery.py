@@ -11,7 +11,7 @@ from rich.table import Table
 
 from calibnet_core.data.bags import RgbdBag, read_frames
 from calibnet_core.files import atomic_write
-from calibnet_core.perception.frame_assembly import pixels_of
+from calibnet_core.perception.received_image import pixels_of
 from calibnet_core.visualization import colorize_depth, contact_sheet
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
 

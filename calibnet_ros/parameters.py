@@ -1,12 +1,11 @@
-"""The node's parameters: one table that declares, validates, reads and documents them."""
+"""Declaring, checking and reading the node's parameters, and turning them into settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Any
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -17,218 +16,19 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from calibnet_core.config import MODELS, PipelineConfig, load_config
+from calibnet_core.config import InputConfig, PipelineConfig, load_config
+from calibnet_core.perception.frame_assembly import AssemblySettings
+from calibnet_core.perception.geometry import GeometrySettings
+from calibnet_core.perception.intake import IntakeSettings
 from calibnet_core.perception.mask_codec import MaskEncoding
 from calibnet_core.perception.pairing import PairerConfig
+from calibnet_core.perception.perceiver import PerceptionSettings
+from calibnet_core.perception.tracking import TrackingSettings
+from calibnet_core.processor import ProcessorSettings
+from calibnet_ros.messages import OutputOptions
+from calibnet_ros.parameter_schema import SCHEMA, Change, Row, Value, Values
 
-Value = bool | int | float | str
-Values = Mapping[str, Value]
-
-
-class Change(Enum):
-    """When a parameter may change."""
-
-    DYNAMIC = "any time"
-    CONFIGURE = "takes effect at the next configure"
-    LAUNCH = "only at launch"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One parameter: its default gives the type, `choices` or the inclusive range bound it."""
-
-    name: str
-    default: Value
-    help: str
-    change: Change = Change.CONFIGURE
-    lowest: float = -math.inf
-    highest: float = math.inf
-    choices: tuple[str, ...] = ()
-
-    def refusal(self, value: Value) -> str | None:
-        """Why `value` cannot be set, or None."""
-        if self.choices and value not in self.choices:
-            return f"{self.name} is '{value}'; choose one of {', '.join(self.choices)}"
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # The comparison is false for NaN, which is in no range.
-        if is_number and not self.lowest <= value <= self.highest:
-            return f"{self.name} is {value}; choose {self.lowest:g} to {self.highest:g}"
-        return None
-
-
-_D, _C, _R = Change.DYNAMIC, Change.CONFIGURE, Change.LAUNCH
-
-SCHEMA: tuple[Row, ...] = (
-    Row(name="model.name", default="calibnet_r50", choices=tuple(MODELS), help="Network to build."),
-    Row(
-        name="model.weights",
-        default="",
-        help="Path of a .safetensors or .pth file; empty leaves the weights random.",
-    ),
-    Row(
-        name="model.sha256",
-        default="",
-        help="When set, the weights file must have this hash (64 hexadecimal digits).",
-    ),
-    Row(
-        name="model.config",
-        default="",
-        help="YAML file with the input and depth settings of the pipeline; empty takes the "
-        "defaults. The detection.* and depth.* parameters win over it.",
-    ),
-    Row(
-        name="model.device",
-        default="auto",
-        help="cpu, cuda, cuda:N, or auto: the GPU where there is one, else the CPU.",
-    ),
-    Row(
-        name="model.allow_cpu_fallback",
-        default=False,
-        help="Run on the CPU when the CUDA device asked for cannot be used.",
-    ),
-    Row(
-        name="model.warmup_runs",
-        default=1,
-        lowest=0,
-        highest=50,
-        help="Inferences on an empty picture while configuring, so that the first frame is fast.",
-    ),
-    Row(
-        name="detection.score_threshold",
-        default=0.5,
-        lowest=0.0,
-        highest=1.0,
-        change=_D,
-        help="Instances must score above this.",
-    ),
-    Row(
-        name="detection.mask_threshold",
-        default=0.5,
-        lowest=0.05,
-        highest=0.95,
-        change=_D,
-        help="Foreground probability above which a pixel belongs to a mask.",
-    ),
-    Row(
-        name="detection.max_instances",
-        default=50,
-        lowest=1,
-        highest=1000,
-        change=_D,
-        help="The best so many instances are published.",
-    ),
-    Row(
-        name="detection.min_area",
-        default=64,
-        lowest=0,
-        highest=1_000_000,
-        change=_D,
-        help="Smaller masks are dropped, in pixels of the input image.",
-    ),
-    Row(
-        name="sync.mode",
-        default="nearest",
-        choices=("exact", "nearest", "latest", "approximate"),
-        help="How colour and depth are paired; approximate is the stock synchroniser of "
-        "message_filters.",
-    ),
-    Row(
-        name="sync.tolerance",
-        default=0.0,
-        lowest=0.0,
-        highest=0.5,
-        change=_D,
-        help="Largest distance of the two stamps in seconds; 0 is automatic: 0.45 of the measured "
-        "colour period, at most 0.025.",
-    ),
-    Row(
-        name="sync.queue",
-        default=5,
-        lowest=1,
-        highest=30,
-        help="Messages of each stream that may wait for a partner.",
-    ),
-    Row(
-        name="sync.use_arrival_time",
-        default=False,
-        help="Pair by time of arrival, for drivers that do not stamp their images.",
-    ),
-    Row(
-        name="sync.reset_on_backward_jump",
-        default=0.5,
-        lowest=0.05,
-        highest=10.0,
-        change=_D,
-        help="Stamps that fall back by more seconds than this mean that time restarted.",
-    ),
-    Row(
-        name="input.max_age",
-        default=0.0,
-        lowest=0.0,
-        highest=10.0,
-        change=_D,
-        help="Pairs older than so many seconds are dropped; 0 keeps all.",
-    ),
-    Row(
-        name="input.timeout",
-        default=2.0,
-        lowest=0.1,
-        highest=60.0,
-        change=_D,
-        help="Seconds of silence after which diagnostics call an input missing.",
-    ),
-    Row(
-        name="depth.unit",
-        default="auto",
-        choices=("auto", "m", "mm"),
-        help="Unit of depth images; auto takes it from the encoding (REP 118).",
-    ),
-    Row(
-        name="depth.min",
-        default=0.1,
-        lowest=0.0,
-        highest=100.0,
-        change=_D,
-        help="Nearer readings count as not measured, in metres.",
-    ),
-    Row(
-        name="depth.max",
-        default=10.0,
-        lowest=0.0,
-        highest=100.0,
-        change=_D,
-        help="Farther readings count as not measured, in metres; above depth.min.",
-    ),
-    Row(
-        name="output.mask_encoding",
-        default="bits",
-        choices=("none", "bits", "mono8", "rle"),
-        change=_D,
-        help="How masks travel in ~/instances.",
-    ),
-    Row(
-        name="output.overlay_rate",
-        default=10.0,
-        lowest=0.0,
-        highest=60.0,
-        change=_D,
-        help="Most overlays a second while somebody watches; 0 draws every frame.",
-    ),
-    Row(
-        name="autostart",
-        default=True,
-        change=_R,
-        help="Configure and activate without a lifecycle manager.",
-    ),
-    Row(
-        name="diagnostics.period",
-        default=1.0,
-        lowest=0.1,
-        highest=60.0,
-        change=_R,
-        help="Seconds between diagnostics.",
-    ),
-)
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def declare_parameters(node: Node) -> None:
@@ -263,21 +63,60 @@ def check_values(values: Values) -> str | None:
             f"depth.min is {values['depth.min']} and depth.max {values['depth.max']}; "
             "choose a smaller minimum or a larger maximum"
         )
+    for name in ("model.input_height", "model.input_width"):
+        if (edge := int(values[name])) and (edge < 64 or edge % 32):
+            return f"{name} is {edge}; choose 0 or a multiple of 32 from 64 on"
+    if values["geometry.box_up_axis"] == "gravity" and not values["output.frame"]:
+        return (
+            "geometry.box_up_axis is 'gravity' but output.frame is empty; name a frame whose z "
+            "axis points up, such as base_link, or choose none or camera"
+        )
     try:
-        pairer_config(values)
+        camera_names(values)
+        intake_settings(values)
+        processor_settings(values)
     except ValueError as error:
         return str(error)
     return None
 
 
-def pipeline_config(values: Values) -> PipelineConfig:
+def camera_names(values: Values) -> tuple[str, ...]:
+    """Names of the cameras; one empty name for a node with a single camera.
+
+    Raises:
+        ValueError: a name cannot be part of a topic, or comes twice.
+    """
+    names = [str(name) for name in values["cameras"]] or [""]  # type: ignore[union-attr]
+    if names == [""]:
+        return ("",)
+    for name in names:
+        if not _CAMERA_NAME.fullmatch(name):
+            raise ValueError(
+                f"cameras holds '{name}'; choose names of letters, digits and underscores"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"cameras holds a name twice: {', '.join(names)}; choose different ones")
+    return tuple(names)
+
+
+def pipeline_config(values: Values, stored: PipelineConfig | None = None) -> PipelineConfig:
     """Settings of the pipeline: the YAML file of `model.config`, then the parameters.
+
+    Args:
+        values: parameters.
+        stored: what the weights say of their input, which holds where no file is named.
 
     Raises:
         ConfigError: the file is missing or wrong.
     """
     path = str(values["model.config"])
-    config = load_config(path) if path else PipelineConfig()
+    config = load_config(path) if path else stored or PipelineConfig()
+    height, width = int(values["model.input_height"]), int(values["model.input_width"])
+    shortest, longest = config.input.shortest_edge, config.input.longest_edge
+    config = replace(
+        config,
+        input=InputConfig(shortest_edge=height or shortest, longest_edge=width or longest),
+    )
     return with_dynamic_values(config, values)
 
 
@@ -287,6 +126,7 @@ def with_dynamic_values(config: PipelineConfig, values: Values) -> PipelineConfi
         config.inference,
         score_threshold=float(values["detection.score_threshold"]),
         mask_threshold=float(values["detection.mask_threshold"]),
+        nms_iou=float(values["detection.nms_iou"]),
         max_instances=int(values["detection.max_instances"]),
         min_area=int(values["detection.min_area"]),
     )
@@ -296,38 +136,73 @@ def with_dynamic_values(config: PipelineConfig, values: Values) -> PipelineConfi
     return replace(config, inference=inference, depth=depth)
 
 
-def pairer_config(values: Values) -> PairerConfig:
-    """Settings of our own pairer; `approximate` is not one of its modes and reads as `nearest`."""
+def intake_settings(values: Values) -> IntakeSettings:
+    """How messages are taken in and paired.
+
+    `approximate` is no mode of our own pairer and reads as `nearest`.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
     mode = values["sync.mode"]
-    return PairerConfig(
-        mode="nearest" if mode == "approximate" else mode,  # type: ignore[arg-type]
-        tolerance_s=float(values["sync.tolerance"]),
-        queue=int(values["sync.queue"]),
-        reset_on_backward_jump_s=float(values["sync.reset_on_backward_jump"]),
+    return IntakeSettings(
+        pairing=PairerConfig(
+            mode="nearest" if mode == "approximate" else mode,  # type: ignore[arg-type]
+            tolerance_s=float(values["sync.tolerance"]),
+            queue=int(values["sync.queue"]),
+            reset_on_backward_jump_s=float(values["sync.reset_on_backward_jump"]),
+        ),
+        use_arrival_time=bool(values["sync.use_arrival_time"]),
+        require_depth=bool(values["input.require_depth"]),
+        depth_timeout_s=float(values["input.timeout"]),
+        max_rate_hz=float(values["input.max_rate"]),
+        color_transport=values["input.color_transport"],  # type: ignore[arg-type]
+        depth_transport=values["input.depth_transport"],  # type: ignore[arg-type]
     )
 
 
-def mask_encoding(values: Values) -> MaskEncoding:
-    """The mask encoding that `output.mask_encoding` names."""
-    return MaskEncoding[str(values["output.mask_encoding"]).upper()]
+def processor_settings(values: Values) -> ProcessorSettings:
+    """How pairs become frames, and what happens after the network.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    return ProcessorSettings(
+        assembly=AssemblySettings(
+            unit=values["depth.unit"],  # type: ignore[arg-type]
+            size_mismatch=values["input.size_mismatch"],  # type: ignore[arg-type]
+            rectified=values["camera.rectified"],  # type: ignore[arg-type]
+        ),
+        perception=PerceptionSettings(
+            score_threshold=float(values["detection.score_threshold"]),
+            geometry=GeometrySettings(
+                enabled=bool(values["geometry.enable"]),
+                min_points=int(values["geometry.min_points"]),
+                stride=int(values["geometry.stride"]),
+                erode=int(values["geometry.erode"]),
+                outlier_mad=float(values["geometry.outlier_mad"]),
+                box_up_axis=values["geometry.box_up_axis"],  # type: ignore[arg-type]
+                min_m=float(values["depth.min"]),
+                max_m=float(values["depth.max"]),
+            ),
+            tracking=TrackingSettings(
+                enabled=bool(values["tracking.enable"]),
+                max_gap_s=float(values["tracking.max_gap"]),
+                iou_weight=float(values["tracking.iou_weight"]),
+                hysteresis=float(values["detection.hysteresis"]),
+            ),
+        ),
+    )
 
 
-def markdown_table(rows: Sequence[Row] = SCHEMA) -> str:
-    """The parameters as a Markdown table, for the documentation."""
-    lines = [
-        "| name | type | default | range | change | meaning |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        bounds = ", ".join(row.choices)
-        if math.isfinite(row.lowest):
-            bounds = f"{row.lowest:g} to {row.highest:g}"
-        default = f'"{row.default}"' if isinstance(row.default, str) else str(row.default).lower()
-        lines.append(
-            f"| `{row.name}` | {type(row.default).__name__} | {default} | {bounds} | "
-            f"{row.change.value} | {row.help} |"
-        )
-    return "\n".join(lines)
+def output_options(values: Values) -> OutputOptions:
+    """How results are written into messages."""
+    return OutputOptions(
+        mask_encoding=MaskEncoding.from_name(str(values["output.mask_encoding"])),
+        points_stride=int(values["output.points_stride"]),
+        masked_depth=values["output.masked_depth"],  # type: ignore[arg-type]
+        jpeg_quality=int(values["output.jpeg_quality"]),
+    )
 
 
 def _descriptor(row: Row) -> ParameterDescriptor:
@@ -347,7 +222,7 @@ def _descriptor(row: Row) -> ParameterDescriptor:
     return descriptor
 
 
-def _refuse_bad_values_of(node: Node) -> Any:
+def _refuse_bad_values_of(node: Node) -> Callable[[list[Parameter]], SetParametersResult]:
     names = {row.name for row in SCHEMA}
 
     def callback(parameters: list[Parameter]) -> SetParametersResult:

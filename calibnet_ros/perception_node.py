@@ -2,88 +2,70 @@
 
 A lifecycle node. Configuring loads and warms up the model, activating subscribes; by default it
 does both by itself. Callbacks only look at headers and pair; one worker thread infers the newest
-pair, so a result is never older than two inferences, whatever the camera's rate.
+pair of each camera, so a result is never older than two inferences, whatever the camera's rate.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool
 
-from calibnet_core.checkpoint import WeightsError
 from calibnet_core.config import ConfigError
-from calibnet_core.perception.accounting import (
-    DropReason,
-    FrameLedger,
-    LatencyWindow,
-    LedgerSnapshot,
-)
-from calibnet_core.perception.frame_assembly import frame_from_images
-from calibnet_core.perception.image_codec import ImageFormatError
-from calibnet_core.perception.mailbox import LatestSlot
-from calibnet_core.postprocess import NonFiniteOutputError
-from calibnet_core.structures import RgbdFrame
-from calibnet_ros.arguments import split_arguments
-from calibnet_ros.camera_presets import PRESETS, remappings
-from calibnet_ros.diagnostics import Health, SilenceWatch, diagnostics_msg
-from calibnet_ros.frame_input import FrameInput, FramePair, InputError
+from calibnet_core.perception.intake import FramePair
+from calibnet_core.processor import Predictor, Processor
+from calibnet_core.structures import RgbdFrame, WeightsError
+from calibnet_ros.bond import Heartbeat
+from calibnet_ros.diagnostics import ModelHealth, diagnostics_msg
+from calibnet_ros.health import Round, camera_health
+from calibnet_ros.inference import Inference
 from calibnet_ros.lifecycle import SturdyLifecycleNode
-from calibnet_ros.loading import SegmentationPipeline, load_pipeline
-from calibnet_ros.outputs import Outputs
+from calibnet_ros.loading import device_memory_mb, free_memory, load_pipeline, settle_memory
+from calibnet_ros.messages import LEFT_OUT, describe_left_out
+from calibnet_ros.parameter_schema import Values
 from calibnet_ros.parameters import (
-    Values,
+    camera_names,
     check_values,
     declare_parameters,
     dynamic_values,
-    markdown_table,
-    mask_encoding,
+    processor_settings,
     read_parameters,
     with_dynamic_values,
 )
 from calibnet_ros.reports import Reporter
+from calibnet_ros.requests import Code, Reply
+from calibnet_ros.services import CameraServices
+from calibnet_ros.stream import Camera, Stream
+from calibnet_ros.transforms import TransformError, Transforms
 from calibnet_ros.worker import Worker
 
 NODE_NAME = "calibnet"
 _WARMUP_SIZE = (480, 640)
-_FAILURES_UNTIL_ERROR = 3
 _JOIN_TIMEOUT_S = 1.5
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+_DEACTIVATED = Reply(Code.NOT_ACTIVE, "the node was deactivated while the request waited")
 
 
 @dataclass(eq=False, kw_only=True)
 class Activation:
-    """What lives from one activation to the next deactivation.
+    """What lives from one activation to the next deactivation."""
 
-    A worker that outlives its activation keeps counting into it, never into the next one.
-    """
-
-    ledger: FrameLedger
-    mailbox: LatestSlot[FramePair]
-    source: FrameInput
-    silence: SilenceWatch
-    latency: LatencyWindow = field(default_factory=LatencyWindow)
-    failures: int = 0
-    """Inferences in a row that failed."""
+    streams: list[Stream]
+    inference: Inference
+    worker: Worker[FramePair]
 
 
 class PerceptionNode(SturdyLifecycleNode):
-    """Adapter between ROS and the pipeline; holds no numerics.
+    """Adapter between ROS and the library; holds no numerics.
 
     Args:
         make_pipeline: builds the pipeline from the parameters, in configure.
@@ -91,29 +73,36 @@ class PerceptionNode(SturdyLifecycleNode):
     """
 
     def __init__(
-        self,
-        make_pipeline: Callable[[Values], SegmentationPipeline] = load_pipeline,
-        **options: Any,
+        self, make_pipeline: Callable[[Values], Predictor] = load_pipeline, **options: Any
     ) -> None:
         super().__init__(options.pop("node_name", NODE_NAME), **options)
         declare_parameters(self)
-        self.add_post_set_parameters_callback(self._on_parameters_set)
+        self.call_after_parameters_are_set(self._on_parameters_set)
         self._make_pipeline = make_pipeline
-        self._pipeline: SegmentationPipeline | None = None
-        self._outputs: Outputs | None = None
-        self._activation: Activation | None = None
-        self._worker: Worker[FramePair] | None = None
-        self._reporter = Reporter(self.get_logger())
         self._values = read_parameters(self)
-        self._must_stop = False
-        self._inference = threading.Lock()
-        self._counts_before: LedgerSnapshot | None = None
+        self._processor: Processor | None = None
+        self._transforms: Transforms | None = None
+        self._cameras: list[Camera] = []
+        self._activation: Activation | None = None
+        self._is_enabled = True
+        self._must_stop = ""
+        self._processing = threading.Lock()
+        self._reporter = Reporter(self.get_logger())
+        self._camera_services: dict[str, CameraServices] = {}
+        try:
+            names = camera_names(self._values)
+        except ValueError:  # told when configuring; a node that cannot be made tells nobody
+            names = ("",)
+        self._set_up_services(names)
+        self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         self._state_label = "unconfigured"
+        self._last_round = Round()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         period_s = float(self._values["diagnostics.period"])
         self._diagnostics_timer = self.create_timer(period_s, self._publish_diagnostics)
         # Wakes the executor when the worker gives up: transitions belong to the executor's thread.
         self._give_up = self.create_guard_condition(self._stop_after_failures)
+        self._heartbeat = Heartbeat(self)
         if self._values["autostart"]:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
 
@@ -126,52 +115,79 @@ class PerceptionNode(SturdyLifecycleNode):
             return self._cannot_configure(refusal)
         started = time.monotonic()
         try:
-            self._pipeline = self._make_pipeline(self._values)
-            self._warm_up(self._pipeline)
-        except (ConfigError, WeightsError, OSError) as error:
+            pipeline = self._make_pipeline(self._values)
+            self._warm_up(pipeline)
+            self._processor = Processor(pipeline, processor_settings(self._values))
+            if self._values["output.frame"] or self._values["output.tf"]:
+                self._transforms = Transforms(self, self._values)
+            self._set_up_cameras(camera_names(self._values))
+        except (ConfigError, WeightsError, TransformError, OSError) as error:
             return self._cannot_configure(str(error))
         except Exception as error:  # whatever a device or a file does must not end the process
             return self._cannot_configure(f"{type(error).__name__}: {error}")
-        self._outputs = Outputs(self, self._reporter)
-        self._outputs.publish_model_info(self._pipeline.model_info, self._pipeline.config)
-        info = self._pipeline.model_info
+        self._publish_model_info()
+        if without := describe_left_out(LEFT_OUT):
+            self.get_logger().info(without)
+        info = pipeline.model_info
         self.get_logger().info(
-            f"{info.model_id} on {info.device} is ready after {time.monotonic() - started:.1f} s"
+            f"{info.model_id} on {info.device_label} is ready after "
+            f"{time.monotonic() - started:.1f} s"
         )
         if info.has_random_weights:
             self.get_logger().warning(
                 "the weights are random, so the masks mean nothing; set model.weights"
             )
         self._reporter.forget()
+        settle_memory()
         self._state_label = "inactive"
         return _SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe."""
-        assert self._outputs is not None
-        self._outputs.restart()
-        self._must_stop = False
-        self._counts_before = None
+        assert self._processor is not None
+        self._must_stop, self._is_enabled = "", True
+        self._last_round = Round()
         super().on_activate(state)  # switches the publishers on, before anything is published
-        ledger, mailbox = FrameLedger(), LatestSlot[FramePair]()
+        changed = threading.Condition()
+        streams: list[Stream] = []
         try:
-            source = FrameInput(
-                self, self._values, ledger=ledger, mailbox=mailbox, reporter=self._reporter
-            )
-        except InputError as error:
+            for camera in self._cameras:
+                camera.outputs.restart()
+                streams.append(
+                    Stream.open(
+                        self,
+                        camera,
+                        self._values,
+                        changed=changed,
+                        is_wanted=lambda ns, asked=camera.requests: (
+                            self._is_enabled or asked.wants(ns)
+                        ),
+                    )
+                )
+        except Exception as error:  # no subscription may outlive an activation that failed
             self.get_logger().error(f"cannot activate: {error}")
+            for stream in streams:
+                stream.close()
             super().on_deactivate(state)
             return _FAILURE
-        activation = Activation(
-            ledger=ledger, mailbox=mailbox, source=source, silence=SilenceWatch(self)
+        inference = Inference(
+            self,
+            self._processor,
+            streams,
+            self._values,
+            transforms=self._transforms,
+            lock=self._processing,
+            give_up=self._on_give_up,
         )
-        self._activation = activation
-        self._worker = Worker(mailbox, lambda pair: self._handle(activation, pair))
+        worker = Worker([stream.mailbox for stream in streams], inference.handle)
+        self._activation = Activation(streams=streams, inference=inference, worker=worker)
+        if self._values["bond"]:
+            self._heartbeat.start()
         self._state_label = "active"
         return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and let the running inference end; the model stays."""
+        """Unsubscribe and let the running inference end; model and tracks stay."""
         self._stop_input()
         super().on_deactivate(state)
         self._state_label = "inactive"
@@ -199,9 +215,11 @@ class PerceptionNode(SturdyLifecycleNode):
 
     def stop(self) -> bool:
         """End for good; False if an inference is still running in the worker's thread."""
-        worker = self._worker
+        worker = self._activation.worker if self._activation is not None else None
         self._stop_input()
         self._free()
+        for services in self._camera_services.values():
+            services.destroy()
         self.destroy_node()
         return worker is None or worker.join(0.0)
 
@@ -211,210 +229,158 @@ class PerceptionNode(SturdyLifecycleNode):
             self.trigger_activate()
 
     def _cannot_configure(self, reason: str) -> TransitionCallbackReturn:
-        self.get_logger().error(f"cannot configure: {reason}")
-        self._reporter.last_error, self._reporter.last_error_at = reason, time.monotonic()
+        if self.context.ok():  # else it was interrupted, which is no fault
+            self.get_logger().error(f"cannot configure: {reason}")
+        self._reporter.remember(reason)
         self._free()
         return _FAILURE
 
-    def _warm_up(self, pipeline: SegmentationPipeline) -> None:
+    def _publish_model_info(self) -> None:
+        assert self._processor is not None
+        pipeline = self._processor.predictor
+        for camera in self._cameras:
+            camera.outputs.publish_latched(pipeline.model_info, pipeline.config)
+
+    def _warm_up(self, pipeline: Predictor) -> None:
         blank = RgbdFrame(
             rgb=np.zeros((*_WARMUP_SIZE, 3), np.uint8), depth_m=np.ones(_WARMUP_SIZE, np.float32)
         )
+        batch = [blank] * len(camera_names(self._values))
         for _ in range(int(self._values["model.warmup_runs"])):
-            pipeline.predict_timed(blank)
+            pipeline.predict_batch(batch)
+
+    def _set_up_services(self, names: Sequence[str]) -> None:
+        if tuple(self._camera_services) == tuple(names):
+            return
+        for services in self._camera_services.values():
+            services.destroy()
+        self._camera_services = {
+            name: CameraServices(
+                self,
+                name,
+                read_values=lambda: self._values,
+                read_model_id=lambda: (
+                    self._processor.predictor.model_info.model_id if self._processor else ""
+                ),
+            )
+            for name in names
+        }
+
+    def _set_up_cameras(self, names: Sequence[str]) -> None:
+        self._set_up_services(names)
+        for name in names:
+            services = self._camera_services[name]
+            camera = Camera(
+                self,
+                name,
+                self._values,
+                reporter=Reporter(self.get_logger(), name) if name else self._reporter,
+                requests=services.requests,
+            )
+            services.camera = camera
+            self._cameras.append(camera)
 
     def _stop_input(self) -> None:
-        if self._activation is not None:
-            self._activation.source.close()
-        if self._worker is not None and not self._worker.join(_JOIN_TIMEOUT_S):
+        activation, self._activation = self._activation, None
+        if activation is None:
+            return
+        self._heartbeat.stop()
+        for stream in activation.streams:
+            stream.close()
+        if not activation.worker.join(_JOIN_TIMEOUT_S):
             self.get_logger().warning("the running inference is slow to end; leaving it behind")
-        self._activation = self._worker = None
+        activation.inference.is_current = False
+        for stream in activation.streams:
+            stream.camera.requests.answer_all(_DEACTIVATED)
 
     def _free(self) -> None:
-        if self._outputs is not None:
-            self._outputs.destroy()
-        if self._pipeline is not None and self._pipeline.model_info.device.startswith("cuda"):
-            import torch
-
-            self._pipeline = None
-            torch.cuda.empty_cache()
-        self._pipeline = self._outputs = None
+        for camera in self._cameras:
+            camera.destroy()
+        for services in self._camera_services.values():
+            services.camera = None
+        if self._transforms is not None:
+            self._transforms.destroy()
+        self._cameras, self._processor, self._transforms = [], None, None
+        free_memory()
         self._state_label = "unconfigured"
 
-    # --- the worker's thread --------------------------------------------------------------------
+    # --- failures, pausing, parameters ----------------------------------------------------------
 
-    def _handle(self, activation: Activation, pair: FramePair) -> None:
-        """Process one pair: it ends published, or dropped for a reason."""
-        queue_s = time.monotonic() - pair.paired_at
-        reason: DropReason | None
-        try:
-            reason = self._process(activation, pair, queue_s)
-            activation.failures = 0
-        except ImageFormatError as error:
-            reason = error.reason
-            self._reporter.dropped("pair", reason, str(error))
-        except NonFiniteOutputError as error:
-            reason = DropReason.NOT_FINITE
-            self._count_failure(activation, f"dropped a pair ({reason.value}): {error}")
-        except Exception as error:  # one bad frame must not end the worker
-            reason = DropReason.INFERENCE_ERROR
-            if self.context.ok():
-                self._count_failure(
-                    activation, f"inference failed: {type(error).__name__}: {error}"
-                )
-            else:  # interrupted: there is nobody left to publish to
-                reason = DropReason.SHUTDOWN
-        with activation.ledger.atomically():
-            if reason is None:
-                activation.ledger.published()
-            else:
-                activation.ledger.pair_dropped(reason)
-            activation.mailbox.done()
-
-    def _process(
-        self, activation: Activation, pair: FramePair, queue_s: float
-    ) -> DropReason | None:
-        values, pipeline, outputs = self._values, self._pipeline, self._outputs
-        if pipeline is None or outputs is None:
-            return DropReason.SHUTDOWN
-        max_age_s = float(values["input.max_age"])
-        if max_age_s > 0:
-            age_s = (self.get_clock().now().nanoseconds - pair.color.stamp_ns) / 1e9
-            if age_s > max_age_s:
-                return DropReason.TOO_OLD
-        frame = frame_from_images(
-            pair.color,
-            pair.depth,
-            unit=values["depth.unit"],  # type: ignore[arg-type]
-            camera_info=pair.camera_info,
-        )
-        with self._inference:  # a worker that an earlier activation left behind may be at it
-            instances, timings = pipeline.predict_timed(frame)
-        if self._activation is not activation:  # deactivated meanwhile
-            return DropReason.SHUTDOWN
-        outputs.publish(
-            pair,
-            frame,
-            instances,
-            timings,
-            model_id=pipeline.model_info.model_id,
-            encoding=mask_encoding(values),
-            overlay_rate=float(values["output.overlay_rate"]),
-            queue_s=queue_s,
-            skipped=activation.source.take_skipped(),
-        )
-        activation.latency.add(time.monotonic() - pair.paired_at)
-        return None
-
-    def _count_failure(self, activation: Activation, message: str) -> None:
-        activation.failures += 1
-        self._reporter.failed(message)
-        is_current = self._activation is activation
-        if is_current and activation.failures >= _FAILURES_UNTIL_ERROR and not self._must_stop:
-            self._must_stop = True
+    def _on_give_up(self, reason: str) -> None:
+        """The worker calls this."""
+        if not self._must_stop:
+            self._must_stop = reason
             self._give_up.trigger()
 
     def _stop_after_failures(self) -> None:
         if self._must_stop and self._activation is not None:
-            failures = self._activation.failures
-            self.get_logger().error(f"{failures} inferences in a row failed; stopping")
+            self.get_logger().error(f"{self._must_stop}; stopping")
+            self._reporter.remember(self._must_stop)
             self.trigger_deactivate()
 
-    # --- parameters and diagnostics -------------------------------------------------------------
+    def _on_set_enabled(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        activation = self._activation
+        response.success = activation is not None
+        if activation is None:
+            response.message = "the node is not active; configure and activate it"
+            return response
+        self._is_enabled = activation.inference.is_enabled = bool(request.data)
+        response.message = "enabled" if request.data else "paused; the model stays loaded"
+        return response
 
     def _on_parameters_set(self, parameters: Sequence[Parameter]) -> None:
         changed = dynamic_values(self, [entry.name for entry in parameters])
         if not changed:
             return
         self._values = {**self._values, **changed}
-        if self._pipeline is not None:
-            before = self._pipeline.config
-            self._pipeline.config = with_dynamic_values(before, self._values)
-            if self._outputs is not None and self._pipeline.config != before:
-                self._outputs.publish_model_info(self._pipeline.model_info, self._pipeline.config)
+        if self._processor is not None:
+            self._processor.settings = processor_settings(self._values)
+            pipeline = self._processor.predictor
+            before, pipeline.config = (
+                pipeline.config,
+                with_dynamic_values(pipeline.config, self._values),
+            )
+            if pipeline.config != before:
+                self._publish_model_info()
+        for camera in self._cameras:
+            camera.perceiver.settings = processor_settings(self._values).perception
         if self._activation is not None:
-            self._activation.source.reconfigure(self._values)
+            self._activation.inference.values = self._values
+            for stream in self._activation.streams:
+                stream.input.reconfigure(self._values)
+
+    # --- diagnostics ----------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
-        activation = self._activation
-        counts = None if activation is None else activation.source.snapshot()
-        timeout_s = float(self._values["input.timeout"])
-        health = Health(
-            node_name=self.get_fully_qualified_name(),
-            lifecycle_state=self._state_label,
-            model=None if self._pipeline is None else self._pipeline.model_info,
-            counts=counts,
-            counts_before=self._counts_before,
-            silent=activation.silence.check(counts, timeout_s) if activation and counts else {},
-            latency=(activation.latency if activation else LatencyWindow()).percentiles(),
-            last_error=self._reporter.last_error,
-            last_error_age_s=time.monotonic() - self._reporter.last_error_at,
+        this, last = Round(), self._last_round
+        info = None if self._processor is None else self._processor.predictor.model_info
+        self._diagnostics.publish(
+            diagnostics_msg(
+                self.get_fully_qualified_name(),
+                self._state_label,
+                [
+                    camera_health(
+                        name,
+                        entry.camera,
+                        self._reporter,
+                        self._values,
+                        is_enabled=self._is_enabled,
+                        this=this,
+                        last=last,
+                    )
+                    for name, entry in self._camera_services.items()
+                ],
+                ModelHealth(info=info, memory_mb=device_memory_mb(info)),
+                self._values,
+                self.get_clock(),
+            )
         )
-        self._counts_before = counts
-        self._diagnostics.publish(diagnostics_msg(health, self.get_clock().now().to_msg()))
-
-
-def main(
-    argv: Sequence[str] | None = None,
-    make_pipeline: Callable[[Values], SegmentationPipeline] = load_pipeline,
-) -> int:
-    """Run the node until it is interrupted.
-
-    Args:
-        argv: arguments after the program's name; `--camera NAME` stands for the remappings of a
-            preset, `--parameters` prints the parameters, everything else is for ROS.
-        make_pipeline: see `PerceptionNode`.
-
-    Returns:
-        The exit code: 0 after an interruption, 2 for wrong arguments.
-    """
-    parser = argparse.ArgumentParser(prog="perception_node", description=__doc__.splitlines()[0])
-    parser.add_argument("--camera", choices=tuple(PRESETS), help="topics of a camera driver")
-    parser.add_argument("--camera-namespace", default="", help="put in front of these topics")
-    parser.add_argument("--parameters", action="store_true", help="print the parameters and end")
-    own_arguments, ros_arguments = split_arguments(argv)
-    arguments = parser.parse_args(own_arguments)
-    if arguments.parameters:
-        print(markdown_table())
-        return 0
-    if arguments.camera:
-        rules = remappings(arguments.camera, camera_namespace=arguments.camera_namespace)
-        pairs = [part for name, topic in rules for part in ("-r", f"{name}:={topic}")]
-        ros_arguments = [*ros_arguments, "--ros-args", *pairs]
-    rclpy.init(args=[sys.argv[0], *ros_arguments])
-    try:
-        try:
-            node = PerceptionNode(make_pipeline)
-        except ParameterException as error:
-            print(f"perception_node: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            return 0
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        except rclpy_implementation.RCLError:
-            # An interruption in the middle of a callback that uses the graph ends here too.
-            if rclpy.ok():
-                raise
-        finally:
-            # A second signal, from a launch file that passes on what the terminal already sent,
-            # must not break the clean-up.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            ended = node.stop()
-    finally:
-        rclpy.try_shutdown()
-    if not ended:
-        # Leaving by the front door would wait for a thread that sits in a device call.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    return 0
+        self._last_round = this
 
 
 if __name__ == "__main__":
+    from calibnet_ros.command import main
+
     sys.exit(main())

@@ -4,8 +4,32 @@ from __future__ import annotations
 
 import copy
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+__all__ = [
+    "INPUT",
+    "LATCHED",
+    "PICTURE",
+    "RESULT",
+    "PublisherEventCallbacks",
+    "SubscriptionEventCallbacks",
+    "overridable",
+    "own",
+    "policy_name",
+]
 
 
 def _profile(depth: int, *, reliable: bool, latched: bool = False) -> QoSProfile:
@@ -35,4 +59,13 @@ def own(profile: QoSProfile) -> QoSProfile:
 
 def overridable() -> QoSOverridingOptions:
     """Let `qos_overrides.<topic>.<publisher or subscription>.<policy>` parameters decide."""
-    return QoSOverridingOptions.with_default_policies()
+    kinds = QoSPolicyKind
+    # One more than by default: a subscriber that asks for the last message of old gets nothing
+    # from a volatile publisher, and the advice on that names the parameter.
+    policies = kinds.HISTORY, kinds.DEPTH, kinds.RELIABILITY, kinds.DURABILITY
+    return QoSOverridingOptions(policy_kinds=policies)
+
+
+def policy_name(kind: int) -> str:
+    """The policy that an event names, as parameters spell it: `reliability`, `durability` ..."""
+    return str(qos_policy_name_from_kind(kind)).removesuffix("_QOS_POLICY").lower()

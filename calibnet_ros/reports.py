@@ -13,14 +13,19 @@ _REPEAT_S = 10.0
 
 
 class Reporter:
-    """Logs faults of the inputs, each kind at most every ten seconds. Thread-safe.
+    """Logs faults of one camera, each kind at most every ten seconds. Thread-safe.
+
+    Args:
+        logger: of the node.
+        camera: its name, put before every line; empty for a camera without one.
 
     Attributes:
         last_error: the newest fault, for diagnostics; empty while there was none.
+        last_error_at: its monotonic time.
     """
 
-    def __init__(self, logger: Any) -> None:
-        self._logger = logger
+    def __init__(self, logger: Any, camera: str = "") -> None:
+        self._logger, self._prefix = logger, f"{camera}: " if camera else ""
         self._lock = threading.Lock()
         self._logged_at: dict[str, float] = {}
         self.last_error = ""
@@ -29,22 +34,51 @@ class Reporter:
     def dropped(self, stream: str, reason: DropReason, message: str) -> None:
         """A message or a pair was dropped."""
         text = f"dropped {stream} ({reason.value}): {message}"
-        self._remember(text)
+        self.remember(text)
         if self._is_due(f"{stream} {reason.value}"):
-            self._logger.warning(text)
+            self._logger.warning(self._prefix + text)
+
+    def incompatible(self, text: str) -> None:
+        """A publisher or a subscriber cannot be connected."""
+        self.remember(text)
+        if self._is_due(text, once=True):
+            self._logger.warning(self._prefix + text)
+
+    def withheld(self, what: str, why: str) -> None:
+        """An output was left out for a frame."""
+        text = f"{what} withheld: {why}"
+        self.remember(text)
+        if self._is_due(f"withheld {what}"):
+            self._logger.warning(self._prefix + text)
+
+    def color_encoding(self, encoding: str) -> None:
+        """A colour image came; an encoding that does not name its channels is worth one line."""
+        if encoding in ("8UC3", "8UC4") and self._is_due(f"encoding {encoding}", once=True):
+            self._logger.info(
+                f"{self._prefix}colour images are {encoding}, which does not say what their "
+                "channels are; they are taken for blue, green, red"
+            )
+
+    def camera_info_changed(self, before: Any, now: Any) -> None:
+        """The camera's calibration changed while it runs, as it does with every zoom or focus."""
+        if self._is_due("camera info"):
+            self._logger.info(
+                f"{self._prefix}the camera info changed: {_calibration_in_words(before)} became "
+                f"{_calibration_in_words(now)}; geometry follows it from now on"
+            )
 
     def failed(self, message: str) -> None:
         """An inference failed."""
-        self._remember(message)
+        self.remember(message)
         if self._is_due("failed"):
-            self._logger.error(message)
+            self._logger.error(self._prefix + message)
 
     def backward_jump(self, jump: BackwardJump) -> None:
         """Time went back; pairing started anew."""
         seconds = (jump.from_ns - jump.to_ns) / 1e9
         self._logger.info(
-            f"{jump.stream} stamps went back by {seconds:.3f} s, as in a bag that loops; "
-            "pairing starts anew"
+            f"{self._prefix}{jump.stream} stamps went back by {seconds:.3f} s, as in a bag that "
+            "loops; pairing starts anew"
         )
 
     def clocks(self, ahead_s: float) -> None:
@@ -54,16 +88,22 @@ class Reporter:
             "told; synchronise the machines' clocks, or set use_sim_time when a bag plays with "
             "--clock"
         )
-        self._remember(text)
+        self.remember(text)
         if self._is_due("clocks"):
-            self._logger.warning(text)
+            self._logger.warning(self._prefix + text)
 
     def frame_ids(self, color: str, depth: str) -> None:
         """Colour and depth were paired; unequal frames are worth one warning."""
         if color != depth and self._is_due(f"frames {color} {depth}", once=True):
             self._logger.warning(
-                f"colour is in frame '{color}' but depth in '{depth}': depth is probably not "
-                "aligned to colour; switch alignment on in the camera driver"
+                f"{self._prefix}colour is in frame '{color}' but depth in '{depth}': depth is "
+                "probably not aligned to colour; switch alignment on in the camera driver"
+            )
+        if color.endswith("_link") and self._is_due(f"link {color}", once=True):
+            self._logger.info(
+                f"{self._prefix}the frame '{color}' is taken for an optical one (x right, y down, "
+                "z forward), though a name in _link mostly is not; check the driver's frame names "
+                "if 3D results look rotated"
             )
 
     def forget(self) -> None:
@@ -71,7 +111,8 @@ class Reporter:
         with self._lock:
             self.last_error, self.last_error_at = "", 0.0
 
-    def _remember(self, text: str) -> None:
+    def remember(self, text: str) -> None:
+        """Keep a fault for diagnostics without logging it."""
         with self._lock:
             self.last_error, self.last_error_at = text, time.monotonic()
 
@@ -83,3 +124,10 @@ class Reporter:
                 return False
             self._logged_at[kind] = now
             return True
+
+
+def _calibration_in_words(info: Any) -> str:
+    return (
+        f"{info.width}x{info.height}, f = ({info.k[0]:.1f}, {info.k[4]:.1f}), "
+        f"c = ({info.k[2]:.1f}, {info.k[5]:.1f}), {info.distortion_model or 'no distortion model'}"
+    )

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from calibnet_core.perception.mailbox import LatestSlot
+from calibnet_core.perception.mailbox import LatestSlot, take_any
 
 Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Takes items from a mailbox and handles them one at a time until the mailbox closes.
+    """Takes the newest item of each mailbox and handles them together, until all are closed.
 
     Args:
-        mailbox: where items come from.
-        handle: does the work, and calls `mailbox.done()` itself, together with its counting; it
-            must not raise.
+        mailboxes: where items come from, made with one condition.
+        handle: does the work for the items at hand, by their mailboxes, and calls each mailbox's
+            `done()` itself, together with its counting; it must not raise.
     """
 
-    def __init__(self, mailbox: LatestSlot[Item], handle: Callable[[Item], None]) -> None:
-        self._mailbox, self._handle = mailbox, handle
+    def __init__(
+        self,
+        mailboxes: Sequence[LatestSlot[Item]],
+        handle: Callable[[list[tuple[LatestSlot[Item], Item]]], None],
+    ) -> None:
+        self._mailboxes, self._handle = mailboxes, handle
         # A daemon: a hung device call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="calibnet-worker", daemon=True)
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the running item after the mailbox was closed; True if the thread has ended."""
+        """Wait for the running items after the mailboxes were closed; True if it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._mailbox.closed:
-            item = self._mailbox.take(timeout_s=1.0)
-            if item is not None:
-                self._handle(item)
+        while not all(mailbox.closed for mailbox in self._mailboxes):
+            if items := take_any(self._mailboxes, timeout_s=1.0):
+                self._handle(items)

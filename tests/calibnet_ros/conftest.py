@@ -28,6 +28,8 @@ for _name, _value in {
     "FASTDDS_DEFAULT_PROFILES_FILE": _PROFILE,
 }.items():
     os.environ.setdefault(_name, _value)
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers beside this one have the same environment
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 
 StartRobot = Callable[..., "Robot"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,13 @@ from calibnet_core.data.bags import RgbdBag, open_rgbd_bag, write_rgbd_bag
 from calibnet_core.structures import RgbdFrame
 from calibnet_ros import msg as msgs
 from calibnet_ros.bag_player import Answer, BagPlayer, PlayError, PlayReport, SentFrame
+from tests.support.ros import (
+    FIRST_STAMP_NS,
+    GREEN_DEPTH_M,
+    RED_DEPTH_M,
+    scene_depth_m,
+    scene_rgb,
+)
 
 pytestmark = pytest.mark.ros
 
@@ -81,12 +89,14 @@ def test_waiting_ends_at_once_when_the_node_has_died(player):
         player.wait_for_node(60.0, is_alive=lambda: False)
 
 
+FRAME = RgbdFrame(
+    rgb=np.zeros((48, 64, 3), np.uint8), depth_m=np.ones((48, 64), np.float32), stamp_ns=7
+)
+
+
 def test_what_is_kept_of_a_sent_frame_is_small(tmp_path):
     """A minute of a camera is gigabytes."""
-    frame = RgbdFrame(
-        rgb=np.zeros((48, 64, 3), np.uint8), depth_m=np.ones((48, 64), np.float32), stamp_ns=7
-    )
-    write_rgbd_bag(tmp_path / "bag", [frame])
+    write_rgbd_bag(tmp_path / "bag", [FRAME])
     context = rclpy.Context()
     rclpy.init(context=context)
     player = BagPlayer(open_rgbd_bag(tmp_path / "bag"), node_name="/nobody", context=context)
@@ -95,3 +105,29 @@ def test_what_is_kept_of_a_sent_frame_is_small(tmp_path):
     rclpy.shutdown(context=context)
     assert [frame.stamp_ns for frame in report.sent] == [7]
     assert len(pickle.dumps(report.sent[0])) < 1000
+
+
+def test_a_compressed_recording_is_answered_as_the_raw_one(start_robot, tmp_path):
+    scene = replace(FRAME, rgb=scene_rgb(), depth_m=scene_depth_m())
+    frames = [replace(scene, stamp_ns=FIRST_STAMP_NS + k * 100_000_000) for k in range(3)]
+    transports = {"color_transport": "compressed", "depth_transport": "compressedDepth"}
+    options = {"color_codec": "png", "depth_codec": "rvl"}
+    write_rgbd_bag(tmp_path / "raw", frames)
+    write_rgbd_bag(tmp_path / "compressed", frames, **transports, **options)
+    raw, bag = (open_rgbd_bag(tmp_path / name) for name in ("raw", "compressed"))
+    robot = start_robot(
+        remaps={"color/image": raw.color_topic, "depth/image": raw.depth_topic},
+        parameters={f"input.{name}": transport for name, transport in transports.items()},
+        loses_nothing=(bag.color_topic, bag.depth_topic),
+    )
+    player = BagPlayer(bag, node_name=robot.node_name, context=robot.context)
+    try:
+        player.wait_for_node(20.0, lambda: robot.process.is_alive)
+        report = player.play_in_step(20.0)
+    finally:
+        player.close()
+    assert (report.num_answered, report.num_unaccounted, report.drops) == (3, 0, {})
+    (answer, *_) = report.answers.values()
+    # The stub tells the depth that reached it as `mask_quality`, in tens of metres.
+    qualities = [instance.mask_quality for instance in answer.result.instances]
+    assert qualities == pytest.approx([RED_DEPTH_M / 10, GREEN_DEPTH_M / 10])

@@ -115,12 +115,17 @@ def test_a_node_that_cannot_load_its_weights_is_told_of_with_the_end_of_its_log(
 
 
 @pytest.mark.slow
-def test_the_demonstration_answers_every_frame_with_the_real_network(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--frames", "3"], ["renderer's own"]), (["--frames", "1", "--random"], ["random"])],
+    ids=["known answers", "the real network"],
+)
+def test_the_demonstration_answers_every_frame(tmp_path, arguments, words):
     log = tmp_path / "demo.log"
     output = tmp_path / "output"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "calibnet_ros.demo", "--frames", "2", "--output", str(output)],
+            [sys.executable, "-m", "calibnet_ros.demo", *arguments, "--output", str(output)],
             cwd=REPOSITORY,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -133,12 +138,14 @@ def test_the_demonstration_answers_every_frame_with_the_real_network(tmp_path):
             process.wait()
     said = log.read_text()
     assert process.returncode == 0, said
-    assert "weights" in said
-    assert "random" in said
+    assert [word for word in ["No weights", *words] if word not in said] == []
     cells = [[cell.strip() for cell in line.split("│")] for line in said.splitlines()]
     rows = {row[1]: row[2] for row in cells if len(row) == 4}
-    assert (rows["frames sent"], rows["answered"], rows["unaccounted for"]) == ("2", "2", "0")
+    sent = arguments[1]
+    assert (rows["frames sent"], rows["answered"], rows["unaccounted for"]) == (sent, sent, "0")
     names = {path.name for path in output.iterdir()}
-    assert {"overlay_0000.png", "overlay_0001.png", "label_image_0001.png"} <= names
+    assert {
+        f"{kind}_000{n}.png" for kind in ("overlay", "label_image") for n in range(int(sent))
+    } <= names
     assert {"contact_sheet.png", "node.log"} <= names
     assert "Traceback" not in (output / "node.log").read_text()

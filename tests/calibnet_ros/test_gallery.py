@@ -15,11 +15,10 @@ from rich.console import Console
 from std_msgs.msg import Header
 
 from calibnet_core.data.bags import open_rgbd_bag, write_rgbd_bag
-from calibnet_core.perception.frame_assembly import pixels_of
+from calibnet_core.perception.received_image import pixels_of
 from calibnet_core.structures import RgbdFrame
 from calibnet_ros import msg as msgs
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
-from calibnet_ros.conversions import array_to_image
 from calibnet_ros.gallery import (
     SHEET_NAME,
     frame_index,
@@ -28,6 +27,7 @@ from calibnet_ros.gallery import (
     save_picture,
     summary_table,
 )
+from calibnet_ros.messages.fields import array_to_image
 
 pytestmark = pytest.mark.ros
 

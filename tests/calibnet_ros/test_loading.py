@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed")
@@ -9,15 +11,14 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 import torch
 from safetensors.torch import save_file
 
-from calibnet_core.checkpoint import WeightsError, sha256_of
+from calibnet_core import pipeline
+from calibnet_core.checkpoint import sha256_of
 from calibnet_core.config import ConfigError
-from calibnet_ros import loading
-from calibnet_ros.loading import load_pipeline
-from calibnet_ros.parameters import SCHEMA
+from calibnet_core.structures import ModelInfo, WeightsError
+from calibnet_ros.loading import device_memory_mb, load_pipeline
+from calibnet_ros.parameter_schema import DEFAULTS
 
 pytestmark = pytest.mark.ros
-
-DEFAULTS = {row.name: row.default for row in SCHEMA}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def asked(monkeypatch):
         calls.append({"path": path, **options})
         return "pipeline"
 
-    monkeypatch.setattr(loading.Pipeline, "from_weights", from_weights)
+    monkeypatch.setattr(pipeline.Pipeline, "from_weights", from_weights)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return calls
 
@@ -48,18 +49,19 @@ def test_the_parameters_reach_the_pipeline(asked, weights):
         "model.weights": str(weights),
         "model.sha256": sha256_of(weights).upper(),
         "model.device": "cpu",
+        "model.precision": "bf16",
         "depth.max": 4.0,
     }
     assert load_pipeline(values) == "pipeline"
     (call,) = asked
     assert (call["path"], call["model"]) == (str(weights), "calibnet_swin_t")
-    assert call["device"] == "cpu"
+    assert (call["device"], call["precision"]) == ("cpu", "bf16")
     assert call["config"].depth.max_m == 4.0
 
 
 def test_without_weights_they_are_random(asked):
     load_pipeline(DEFAULTS)
-    assert asked[0]["path"] is None
+    assert (asked[0]["path"], asked[0]["model"]) == (None, None)
 
 
 @pytest.mark.parametrize(("has_gpu", "device"), [(False, "cpu"), (True, "cuda:0")])
@@ -69,10 +71,48 @@ def test_an_automatic_device_is_the_gpu_where_there_is_one(asked, monkeypatch, h
     assert asked[0]["device"] == device
 
 
-def test_the_cpu_stands_in_only_where_that_is_allowed(asked):
-    load_pipeline({**DEFAULTS, "model.device": "cuda:0"})
-    load_pipeline({**DEFAULTS, "model.device": "cuda:0", "model.allow_cpu_fallback": True})
-    assert [call["device"] for call in asked] == ["cuda:0", "cpu"]
+def test_the_size_and_depth_picture_that_the_weights_were_trained_with_reach_the_pipeline(
+    asked, tmp_path
+):
+    path = tmp_path / "trained.safetensors"
+    settings = {
+        "input": {"shortest_edge": 96, "longest_edge": 128},
+        "depth": {"near_is_bright": False, "min_m": 0.9},
+    }
+    save_file({"weight": torch.ones(3)}, path, metadata={"settings": json.dumps(settings)})
+    load_pipeline({**DEFAULTS, "model.weights": str(path)})
+    config = asked[0]["config"]
+    assert (config.input.shortest_edge, config.input.longest_edge) == (96, 128)
+    assert not config.depth.near_is_bright
+    assert config.depth.min_m == DEFAULTS["depth.min"]  # the parameter wins
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "is_allowed", "used"),
+    [
+        ("cuda:0", 0, False, ("cuda:0", "fp16")),
+        ("cuda:0", 0, True, ("cpu", "fp32")),
+        ("cuda", 0, True, ("cpu", "fp32")),
+        ("cuda:1", 1, False, ("cuda:1", "fp16")),
+        ("cuda:1", 1, True, ("cpu", "fp32")),
+        ("cuda:1", 2, True, ("cuda:1", "fp16")),
+        ("cuda:one", 0, True, ("cuda:one", "fp16")),  # refused further on
+    ],
+)
+def test_the_cpu_stands_in_for_a_missing_gpu_only_where_that_is_allowed(
+    asked, monkeypatch, device, num_gpus, is_allowed, used
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    load_pipeline(
+        {
+            **DEFAULTS,
+            "model.device": device,
+            "model.allow_cpu_fallback": is_allowed,
+            "model.precision": "fp16",
+        }
+    )
+    assert (asked[0]["device"], asked[0]["precision"]) == used
 
 
 def test_a_misspelt_device_is_refused_even_where_the_cpu_may_stand_in(monkeypatch):
@@ -93,3 +133,12 @@ def test_another_hash_is_refused_with_both_hashes(weights):
 def test_a_hash_without_weights_is_refused():
     with pytest.raises(WeightsError, match=r"model\.weights"):
         load_pipeline({**DEFAULTS, "model.sha256": "ab" * 32})
+
+
+def test_the_memory_of_a_gpu_is_told_in_megabytes_and_that_of_the_cpu_is_not(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 812_400_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1_024_600_000)
+    on_gpu = ModelInfo(name="m", weights_sha256="", device="cuda:0")
+    assert device_memory_mb(on_gpu) == (812.4, 1024.6)
+    assert device_memory_mb(ModelInfo(name="m", weights_sha256="", device="cpu")) is None
+    assert device_memory_mb(None) is None

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
+from calibnet_ros.msg import InstanceMask
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
@@ -30,7 +31,8 @@ from tests.support.ros import (
     stamp_ns_of,
     value_of,
 )
-from tests.support.stub_perception_node import FAIL, METRES_OF_FULL_QUALITY, NOT_FINITE, SCORES
+from tests.support.stub_perception_node import FAIL, NOT_FINITE
+from tests.support.stub_predictor import METRES_OF_FULL_QUALITY, SCORES
 
 pytestmark = pytest.mark.ros
 
@@ -359,6 +361,10 @@ def test_depth_that_is_no_measurement_costs_no_mask(robot, kind, everywhere):
     depths_m = depths_by_score(msg)
     assert math.isnan(depths_m[SCORES[RED]])
     assert math.isnan(depths_m[SCORES[GREEN]]) == everywhere
+    too_few = InstanceMask.GEOMETRY_TOO_FEW_POINTS
+    statuses = {each.score: each.geometry_status for each in msg.instances}
+    assert statuses[msg.instances[0].score] == too_few
+    assert (set(statuses.values()) == {too_few}) == everywhere
 
 
 def test_frames_that_differ_are_processed_with_one_warning(robot):
@@ -432,9 +438,14 @@ CAMERA_INFOS = {
 @pytest.mark.parametrize("kind", CAMERA_INFOS)
 def test_a_camera_info_that_is_of_no_use_costs_no_mask(robot, kind):
     before = robot.counters()
+    robot.sends_info = False
     robot.info.publish(CAMERA_INFOS[kind])
     robot.counters_after(lambda now: now["received_info"] > before["received_info"])
-    assert len(robot.ask().instances) == 2
+    instances = robot.ask().instances
+    robot.sends_info = True
+    assert len(instances) == 2
+    assert {each.geometry_status for each in instances} == {InstanceMask.GEOMETRY_NO_CAMERA_INFO}
+    assert all(math.isnan(each.centroid.z) for each in instances)
 
 
 def garbage():

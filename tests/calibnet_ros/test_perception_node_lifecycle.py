@@ -93,7 +93,7 @@ def test_configuring_loads_and_warms_up_the_model_once(unconfigured):
     inferred = len(unconfigured.process.lines("stub: inferring"))
     walk(unconfigured, "configure")
     assert len(unconfigured.process.lines("stub: loading")) == loaded + 1
-    assert len(unconfigured.process.lines("stub: inferring")) == inferred + 1
+    assert len(unconfigured.process.lines("stub: inferring")) == inferred + 3
     walk(unconfigured, "activate", "deactivate", "activate", "deactivate")
     assert len(unconfigured.process.lines("stub: loading")) == loaded + 1
     walk(unconfigured, "cleanup")

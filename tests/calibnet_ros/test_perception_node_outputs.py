@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,16 +14,21 @@ from calibnet_ros.msg import InstanceMask, InstanceMaskArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from calibnet_core.perception.frame_assembly import pixels_of
+from calibnet_core.perception.frame_assembly import intrinsics_from_camera_info
 from calibnet_core.perception.mask_codec import MaskEncoding, decode_mask
-from calibnet_core.structures import Instances
-from calibnet_core.visualization import draw_instances
+from calibnet_core.perception.perceiver import Perceiver, PerceptionSettings
+from calibnet_core.perception.received_image import pixels_of
+from calibnet_core.perception.tracking import TrackAssignment
+from calibnet_core.structures import Instances, RgbdFrame
+from calibnet_core.visualization import draw_perception
 from tests.support.ros import (
     GREEN_BOX,
     RED_BOX,
     RELIABLE,
     SIZE,
+    camera_info_msg,
     image_msg,
+    scene_depth_m,
     scene_rgb,
     stamp_ns_of,
     wait_for,
@@ -110,8 +117,8 @@ def test_an_answer_describes_every_instance(robot):
         assert instance.label == "salient_object"
         assert instance.area == mask.sum()
         assert instance.raw_score == instance.score
-        assert (instance.track_id, instance.track_age) == (0, 0)
-        assert instance.geometry_status == InstanceMask.GEOMETRY_DISABLED
+        assert (instance.track_id, instance.track_age) >= (1, 1)
+        assert instance.geometry_status == InstanceMask.GEOMETRY_OK
         assert not instance.roi.do_rectify
         rows, columns = np.nonzero(mask)
         assert (instance.roi.y_offset, instance.roi.x_offset) == (rows.min(), columns.min())
@@ -170,12 +177,22 @@ def test_the_overlay_shows_the_instances(robot, watch):
     masks = np.zeros((2, *SIZE), bool)
     masks[0][RED_BOX] = masks[1][GREEN_BOX] = True
     instances = Instances.from_masks(masks, np.array([0.9, 0.8], np.float32))
-    np.testing.assert_array_equal(pixels_of(picture), draw_instances(scene_rgb(), instances))
+    frame = RgbdFrame(
+        rgb=scene_rgb(),
+        depth_m=scene_depth_m(),
+        intrinsics=intrinsics_from_camera_info(camera_info_msg(), SIZE),
+    )
+    perception = Perceiver(PerceptionSettings()).perceive(frame, instances)
+    tracks = tuple(
+        TrackAssignment(track_id=e.track_id, age=1, is_shown=True) for e in msg.instances
+    )
+    expected = draw_perception(replace(perception, tracks=tracks))
+    np.testing.assert_array_equal(pixels_of(picture), expected)
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("overlay", "stub: drew an overlay"), ("label_image", "stub: drew a label image")],
+    [("overlay", "stub: made overlay"), ("label_image", "stub: made label_image")],
 )
 def test_a_picture_is_drawn_only_while_somebody_watches(robot, name, line):
     def drawn():

@@ -44,14 +44,14 @@ def test_every_parameter_is_declared_and_described(robot):
         ("detection.score_threshold", math.nan, ["detection.score_threshold"]),
         ("detection.mask_threshold", 0.0, ["detection.mask_threshold"]),
         ("detection.max_instances", 0, ["detection.max_instances"]),
-        ("sync.mode", "sometimes", ["sync.mode", "exact, nearest, latest"]),
+        ("sync.mode", "sometimes", ["sync.mode", "nearest, exact, latest"]),
         ("sync.tolerance", 0.0001, ["sync.tolerance", "0.0005"]),
         ("sync.queue", 31, ["sync.queue"]),
         ("input.timeout", math.inf, ["input.timeout"]),
         ("depth.unit", "cm", ["depth.unit", "auto, m, mm"]),
         ("depth.min", 20.0, ["depth.min", "depth.max"]),
         ("depth.max", 0.05, ["depth.min", "depth.max"]),
-        ("output.mask_encoding", "png", ["output.mask_encoding", "none, bits, mono8, rle"]),
+        ("output.mask_encoding", "png", ["output.mask_encoding", "bits, mono8, rle, none"]),
         ("model.name", "calibnet_r18", ["model.name", "calibnet_r50"]),
         ("detection.score_threshold", "high", []),
         ("autostart", False, []),
@@ -77,6 +77,7 @@ def test_two_values_that_only_fit_together_are_taken_together(robot):
 
 def test_a_changed_threshold_shows_in_the_next_result_and_in_the_model_info(robot):
     assert len(robot.ask().instances) == 2
+    assert robot.set_parameters(detection__hysteresis=0.0)[0].successful
     assert robot.set_parameters(detection__score_threshold=0.85)[0].successful
     msg = robot.ask()
     assert [instance.score for instance in msg.instances] == pytest.approx([0.9])
@@ -84,6 +85,17 @@ def test_a_changed_threshold_shows_in_the_next_result_and_in_the_model_info(robo
         lambda: robot.model_infos[-1].score_threshold == pytest.approx(0.85), "the new model_info"
     )
     assert robot.set_parameters(detection__score_threshold=0.5)[0].successful
+    assert len(robot.ask().instances) == 2
+    robot.set_parameters(detection__hysteresis=0.1)
+
+
+def test_an_object_that_is_shown_stays_while_its_score_is_within_the_hysteresis(robot):
+    assert [instance.score for instance in robot.ask().instances] == pytest.approx([0.9, 0.8])
+    robot.set_parameters(detection__score_threshold=0.85)
+    assert len(robot.ask().instances) == 2  # 0.8 is above 0.85 less 0.1
+    robot.set_parameters(detection__score_threshold=0.95)
+    assert len(robot.ask().instances) == 1  # 0.9 is above 0.95 less 0.1, 0.8 is not
+    robot.set_parameters(detection__score_threshold=0.5)
     assert len(robot.ask().instances) == 2
 
 
@@ -184,7 +196,7 @@ def test_silence_of_an_input_that_nobody_publishes_names_driver_and_remapping(st
     [
         ("detection.score_threshold:=1.5", ["detection.score_threshold"]),
         ("detection.score_threshold:=1", ["detection.score_threshold"]),
-        ("sync.mode:=sometimes", ["sync.mode", "exact, nearest, latest"]),
+        ("sync.mode:=sometimes", ["sync.mode", "nearest, exact, latest"]),
     ],
 )
 def test_a_bad_value_at_launch_is_told_before_any_frame_is_lost(tmp_path, parameter, words):

@@ -12,11 +12,11 @@ pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
 import rclpy
 
-from calibnet_ros.perception_node import main
+from calibnet_ros.command import main
 from tests.support.ros import STUB, NodeProcess, Robot, node_command, wait_for
 from tests.support.stub_perception_node import sleep_order
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.timing]
 
 # What the node promises. A run that exceeds it is one that waits for something it should not.
 PROMISE_S = 2.0

@@ -133,10 +133,7 @@ def test_several_cameras_are_named_in_the_parameters() -> None:
         "geometry.enable",
         "autostart",
         "cameras",
-        pytest.param(
-            "output.overlay",
-            marks=pytest.mark.xfail(strict=True, reason="the node always offers the overlay"),
-        ),
+        "output.overlay",
     ],
 )
 def test_the_node_has_the_parameters_that_are_set(name: str) -> None:

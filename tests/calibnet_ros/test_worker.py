@@ -13,61 +13,83 @@ TIMEOUT_S = 10.0
 
 
 @pytest.fixture
-def mailbox():
-    mailbox = LatestSlot()
-    yield mailbox
-    mailbox.close()
+def mailboxes():
+    """Two that a worker may serve."""
+    changed = threading.Condition()
+    mailboxes = [LatestSlot(changed), LatestSlot(changed)]
+    yield mailboxes
+    for mailbox in mailboxes:
+        mailbox.close()
 
 
-def test_items_are_handled_one_at_a_time_and_the_newest_wins(mailbox):
-    started, go_on, handled = threading.Semaphore(0), threading.Semaphore(0), []
+class Handler:
+    """Handles items one go at a time, when it is let; `handled` has what each call was given."""
 
-    def handle(item):
-        started.release()
-        assert go_on.acquire(timeout=TIMEOUT_S)
-        handled.append(item)
-        mailbox.done()
+    def __init__(self):
+        self.started, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+        self.handled = []
 
-    worker = Worker(mailbox, handle)
-    mailbox.put(1)
-    assert started.acquire(timeout=TIMEOUT_S)
-    assert mailbox.put(2) is None
-    assert mailbox.put(3) == 2  # replaced while the first is under work
-    go_on.release(2)
-    assert started.acquire(timeout=TIMEOUT_S)
-    mailbox.close()
+    def __call__(self, items):
+        self.started.release()
+        assert self.go_on.acquire(timeout=TIMEOUT_S)
+        self.handled.append([item for _, item in items])
+        for mailbox, _ in items:
+            mailbox.done()
+
+
+def test_the_newest_of_each_mailbox_is_handled_together_and_one_call_at_a_time(mailboxes):
+    left, right = mailboxes
+    handler = Handler()
+    worker = Worker(mailboxes, handler)
+    left.put("left 1")
+    assert handler.started.acquire(timeout=TIMEOUT_S)
+    assert left.put("left 2") is None
+    assert left.put("left 3") == "left 2"  # replaced while the first is under work
+    right.put("right 1")
+    handler.go_on.release(2)
+    assert handler.started.acquire(timeout=TIMEOUT_S)
+    for mailbox in mailboxes:
+        mailbox.close()
     assert worker.join(TIMEOUT_S)
-    assert handled == [1, 3]
+    assert handler.handled == [["left 1"], ["left 3", "right 1"]]
+    assert left.in_flight == right.in_flight == 0
 
 
-def test_closing_the_mailbox_ends_an_idle_worker(mailbox):
-    worker = Worker(mailbox, lambda item: None)
+def test_only_when_all_mailboxes_are_closed_does_an_idle_worker_end(mailboxes):
+    worker = Worker(mailboxes, Handler())
+    mailboxes[0].close()
+    assert not worker.join(0.05)
+    mailboxes[1].close()
+    assert worker.join(TIMEOUT_S)
+
+
+def test_a_mailbox_that_is_closed_early_does_not_keep_the_other_from_being_served(mailboxes):
+    handler = Handler()
+    worker = Worker(mailboxes, handler)
+    mailboxes[0].close()
+    for item in (1, 2):
+        handler.go_on.release()
+        mailboxes[1].put(item)
+        assert handler.started.acquire(timeout=TIMEOUT_S)
+    mailboxes[1].close()
+    assert worker.join(TIMEOUT_S)
+    assert handler.handled == [[1], [2]]
+
+
+def test_the_running_item_is_finished_after_closing(mailboxes):
+    handler = Handler()
+    worker = Worker(mailboxes[:1], handler)
+    mailboxes[0].put("last")
+    assert handler.started.acquire(timeout=TIMEOUT_S)
+    mailboxes[0].close()
     assert not worker.join(0.01)
-    mailbox.close()
+    handler.go_on.release()
     assert worker.join(TIMEOUT_S)
+    assert handler.handled == [["last"]]
 
 
-def test_the_running_item_is_finished_after_closing(mailbox):
-    started, go_on, handled = threading.Event(), threading.Event(), []
-
-    def handle(item):
-        started.set()
-        go_on.wait(TIMEOUT_S)
-        handled.append(item)
-        mailbox.done()
-
-    worker = Worker(mailbox, handle)
-    mailbox.put("last")
-    assert started.wait(TIMEOUT_S)
-    mailbox.close()
-    assert not worker.join(0.01)
-    go_on.set()
-    assert worker.join(TIMEOUT_S)
-    assert handled == ["last"]
-
-
-def test_the_thread_does_not_keep_the_process_alive(mailbox):
-    Worker(mailbox, lambda item: None)
+def test_the_thread_does_not_keep_the_process_alive(mailboxes):
+    Worker(mailboxes, Handler())
     threads = [thread for thread in threading.enumerate() if thread.name == "calibnet-worker"]
     assert threads
     assert all(thread.daemon for thread in threads)

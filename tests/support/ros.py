@@ -35,6 +35,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
+from calibnet_ros.messages import OUTPUTS
 from tests.support.shared import REPOSITORY
 
 STUB = "tests.support.stub_perception_node"
@@ -108,6 +109,19 @@ def depth_msg(stamp_ns: int) -> Image:
     return image_msg((scene_depth_m() * 1000).astype("<u2"), "16UC1", stamp_ns)
 
 
+def camera_info_msg(stamp_ns: int = 0, **changes: Any) -> CameraInfo:
+    """Calibration of the scene's camera: no distortion, a focal length of 60 pixels."""
+    height, width = SIZE
+    f, cx, cy = 60.0, width / 2 - 0.5, height / 2 - 0.5
+    msg = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    msg.header.stamp, msg.header.frame_id = time_msg(stamp_ns), FRAME_ID
+    msg.k = [f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0]
+    msg.p = [f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+    for name, value in changes.items():
+        setattr(msg, name, value)
+    return msg
+
+
 def time_msg(stamp_ns: int) -> Time:
     seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
     return Time(sec=seconds, nanosec=nanoseconds)
@@ -177,9 +191,10 @@ def node_command(
     namespace: str,
     parameters: Mapping[str, Any],
     remaps: Mapping[str, str],
+    arguments: Iterable[str] = (),
 ) -> list[str]:
     """Arguments after the interpreter that run a perception node in a namespace."""
-    command = ["-m", module, "--ros-args", "-r", f"__ns:={namespace}"]
+    command = ["-m", module, *arguments, "--ros-args", "-r", f"__ns:={namespace}"]
     for name, topic in remaps.items():
         command += ["-r", f"{name}:={topic}"]
     for name, value in parameters.items():
@@ -200,9 +215,11 @@ class Robot:
         model_infos: what came on `~/model_info`.
         reports: the camera's status of each round of diagnostics, as (status, counters).
         model_reports: the model's status of each round.
+        all_statuses: of the newest round, of this and other nodes.
 
-    With `loses_nothing` the node's image subscriptions are reliable and deep, for exact counts; it
-    is the pair of their topics where they are remapped.
+    Each pair comes with a CameraInfo unless `sends_info` is False. With `loses_nothing` the node's
+    image subscriptions are reliable and deep, for exact counts; it is the pair of their topics
+    where they are remapped. With `publishes_reliably` so are the publishers of its pictures.
     """
 
     def __init__(
@@ -210,10 +227,12 @@ class Robot:
         log_path: Path,
         *,
         module: str = STUB,
+        arguments: Iterable[str] = (),
         parameters: Mapping[str, Any] | None = None,
         remaps: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         loses_nothing: bool | tuple[str, str] = False,
+        publishes_reliably: bool = False,
     ) -> None:
         # A namespace each: what one process leaves behind in discovery reaches no other.
         self.namespace = f"/robot{next(_namespaces)}"
@@ -224,13 +243,19 @@ class Robot:
             for topic in own if loses_nothing is True else loses_nothing:
                 prefix = f"qos_overrides.{topic}.subscription"
                 given |= {f"{prefix}.reliability": "reliable", f"{prefix}.depth": 100}
-        command = node_command(module, self.namespace, given, remaps or {})
+        if publishes_reliably:
+            for output in OUTPUTS:
+                prefix = f"qos_overrides.{self.node_name}/{output.name}.publisher"
+                given |= {f"{prefix}.reliability": "reliable", f"{prefix}.depth": 100}
+        command = node_command(module, self.namespace, given, remaps or {}, arguments)
         self.process = NodeProcess(command, log_path, environment)
         self.results: list[InstanceMaskArray] = []
         self.arrived_ns: list[int] = []
         self.model_infos: list[ModelInfo] = []
         self.reports: list[tuple[Any, defaultdict[str, int]]] = []
         self.model_reports: list[Any] = []
+        self.all_statuses: list[Any] = []
+        self.sends_info = True
         self._report_stamps_ns: list[int] = []
         self._stamp_ns = FIRST_STAMP_NS
 
@@ -273,6 +298,11 @@ class Robot:
 
         return wait_for(checked, what)
 
+    def memory_bytes(self) -> int:
+        """Resident memory of the perception node."""
+        statm = Path(f"/proc/{self.process.process.pid}/statm").read_text()
+        return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     # camera
 
     def wait_until_connected(self) -> None:
@@ -287,7 +317,7 @@ class Robot:
 
     def is_heard(self) -> bool:
         stamp_ns = self.send_pair(self.next_stamp())
-        deadline = time.monotonic() + 0.2
+        deadline = time.monotonic() + 1.0
         while not self.results_for(stamp_ns) and time.monotonic() < deadline:
             time.sleep(0.005)
         return bool(self.results_for(stamp_ns))
@@ -306,6 +336,8 @@ class Robot:
         depth: Image | None = None,
     ) -> int:
         """Publish a pair of the scene, or what is given in place of either image."""
+        if self.sends_info:
+            self.info.publish(camera_info_msg(stamp_ns))
         self.color.publish(color_msg(stamp_ns, order) if color is None else color)
         self.depth.publish(depth_msg(stamp_ns) if depth is None else depth)
         return stamp_ns
@@ -422,6 +454,7 @@ class Robot:
         self.results.append(msg)
 
     def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        self.all_statuses = list(msg.status)
         for status in msg.status:
             if status.name == f"{self.node_name}: camera":
                 counters: defaultdict[str, int] = defaultdict(int)
