@@ -1,0 +1,181 @@
+"""Whether the node loses frames of a 30 Hz, 1280x720 stream with the middleware profile.
+
+    python benchmarks/node_stream.py [--seconds 60] [--json FILE]
+
+The camera runs in this process and the node in another, with default settings but for a stand-in
+for the network that answers at once; both use `config/fastdds_profile.xml`, best effort as in the
+field. Counted are colour and depth images sent and received, pairs, results published and heard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
+
+from benchmarks.measure import command_line, describe_machine
+from calibnet_core.files import atomic_write
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HEIGHT, WIDTH, RATE_HZ = 720, 1280, 30.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Messages of one run; what the node did not get, and what it got and did not answer."""
+
+    sent: int
+    received_color: int
+    received_depth: int
+    paired: int
+    published: int
+    superseded: int
+    heard: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image sent was received and paired, and every pair answered."""
+        wanted = {self.received_color, self.received_depth, self.paired, self.published, self.heard}
+        return wanted == {self.sent}
+
+
+def main() -> None:
+    """Run, print and exit with 1 where anything was lost."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the stream")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    profile = str(REPOSITORY / "config/fastdds_profile.xml")
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
+    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = profile
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    counts = run(round(arguments.seconds * RATE_HZ))
+    table = Table(title=f"{WIDTH}x{HEIGHT} at {RATE_HZ:g} Hz for {arguments.seconds:g} s")
+    table.add_column("messages")
+    table.add_column("count", justify="right")
+    for name, value in asdict(counts).items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+    if arguments.json:
+        document = {"command": command_line(), "machine": describe_machine(), **asdict(counts)}
+        with atomic_write(arguments.json, "w") as file:
+            json.dump(document, file, indent=1)
+    sys.exit(0 if counts.is_complete else 1)
+
+
+def run(num_frames: int) -> Counts:
+    """Stream so many frames to a node and count."""
+    import rclpy
+    from calibnet_ros.msg import InstanceMaskArray
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from calibnet_ros import qos
+
+    command = [sys.executable, str(REPOSITORY / "benchmarks/instant_node.py"), f"{HEIGHT}x{WIDTH}"]
+    process = subprocess.Popen([*command, "--ros-args", "-p", "diagnostics.period:=0.2"])
+    rclpy.init()
+    node = rclpy.create_node("camera")
+    heard: list[int] = []
+    counters: dict[str, int] = {}
+
+    def on_diagnostics(msg: Any) -> None:
+        for status in msg.status:
+            if status.name == "/calibnet: camera":
+                counters.update({e.key: int(e.value) for e in status.values if e.value.isdecimal()})
+
+    node.create_subscription(
+        InstanceMaskArray, "/calibnet/instances", lambda msg: heard.append(msg.sequence), qos.RESULT
+    )
+    node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    color = node.create_publisher(Image, "color/image", qos.INPUT)
+    depth = node.create_publisher(Image, "depth/image", qos.INPUT)
+    info = node.create_publisher(CameraInfo, "color/camera_info", qos.INPUT)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    color_msg, depth_msg, info_msg = messages()
+
+    def send() -> None:
+        stamp = node.get_clock().now().to_msg()
+        for msg in (info_msg, color_msg, depth_msg):
+            msg.header.stamp, msg.header.frame_id = stamp, "camera_color_optical_frame"
+        info.publish(info_msg)
+        color.publish(color_msg)
+        depth.publish(depth_msg)
+
+    def wait_until(condition: Any, what: str) -> None:
+        deadline = time.monotonic() + 60.0
+        while not condition():
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError(f"waited in vain for {what}")
+            time.sleep(0.05)
+
+    try:
+        wait_until(
+            lambda: color.get_subscription_count() and depth.get_subscription_count(), "the node"
+        )
+        while not heard:  # until both directions are connected
+            send()
+            time.sleep(0.2)
+        time.sleep(1.0)
+        before, heard_before = dict(counters), len(heard)
+        started = time.monotonic()
+        for number in range(num_frames):
+            time.sleep(max(0.0, started + number / RATE_HZ - time.monotonic()))
+            send()
+        time.sleep(2.0)
+        risen = {key: value - before.get(key, 0) for key, value in counters.items()}
+    finally:
+        process.terminate()
+        process.wait()
+        executor.shutdown()
+        rclpy.try_shutdown()
+    return Counts(
+        sent=num_frames,
+        received_color=risen["received_color"],
+        received_depth=risen["received_depth"],
+        paired=risen["paired"],
+        published=risen["published"],
+        superseded=risen.get("dropped_pairs.superseded", 0),
+        heard=len(heard) - heard_before,
+    )
+
+
+def messages() -> tuple[Any, Any, Any]:
+    """Colour, depth and calibration."""
+    from sensor_msgs.msg import CameraInfo, Image
+
+    random = np.random.default_rng(0)
+    color = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
+    color.data = array.array("B", random.bytes(3 * WIDTH * HEIGHT))
+    depth = Image(height=HEIGHT, width=WIDTH, encoding="16UC1", step=2 * WIDTH)
+    depth_mm = random.integers(1000, 1010, (HEIGHT, WIDTH)).astype("<u2")
+    depth.data = array.array("B", depth_mm.tobytes())
+    info = CameraInfo(height=HEIGHT, width=WIDTH, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [900.0, 0.0, 639.5, 0.0, 900.0, 359.5, 0.0, 0.0, 1.0]
+    info.p = [900.0, 0.0, 639.5, 0.0, 0.0, 900.0, 359.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return color, depth, info
+
+
+if __name__ == "__main__":
+    main()
