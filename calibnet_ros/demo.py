@@ -18,7 +18,7 @@ from rich.console import Console
 
 from calibnet_core.config import MODELS
 from calibnet_core.data.analytic_scene import add_sensor_faults, render_sequence
-from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, write_rgbd_bag
+from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, raw_name, write_rgbd_bag
 from calibnet_core.structures import FrameError
 from calibnet_ros.bag_player import PlayError, PlayReport
 from calibnet_ros.play_bag import add_play_arguments, play
@@ -156,6 +156,8 @@ def running_node(
     parameters = {
         "model.name": arguments.model,
         "model.weights": arguments.weights or "",
+        "input.color_transport": bag.color_transport,
+        "input.depth_transport": bag.depth_transport,
         "output.overlay_rate": 0.0,
         "diagnostics.period": 0.5,
         # The pictures are what this is for; none may be lost on the way.
@@ -166,7 +168,7 @@ def running_node(
     if not arguments.weights and not shows_known_answers:
         # Random scores pass no sensible threshold.
         parameters |= {"detection.score_threshold": 0.0, "detection.max_instances": 6}
-    remaps = {"color/image": bag.color_topic, "depth/image": bag.depth_topic}
+    remaps = {"color/image": raw_name(bag.color_topic), "depth/image": raw_name(bag.depth_topic)}
     if bag.info_topic is not None:
         remaps["color/camera_info"] = bag.info_topic
     command = [sys.executable, "-m", "calibnet_ros.perception_node"]

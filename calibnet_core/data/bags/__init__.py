@@ -5,6 +5,7 @@ from calibnet_core.data.bags.frames import (
     RejectedImage,
     read_frames,
 )
+from calibnet_core.data.bags.labels import read_labels
 from calibnet_core.data.bags.reading import (
     BagError,
     BagMessage,
@@ -13,6 +14,7 @@ from calibnet_core.data.bags.reading import (
     is_bag,
     open_rgbd_bag,
 )
+from calibnet_core.data.bags.topics import raw_name
 from calibnet_core.data.bags.writing import write_rgbd_bag
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "RgbdBag",
     "is_bag",
     "open_rgbd_bag",
+    "raw_name",
     "read_frames",
+    "read_labels",
     "write_rgbd_bag",
 ]

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from calibnet_core.data.bags.reading import BagMessage, RgbdBag, typestore
-from calibnet_core.data.bags.topics import CAMERA_INFO, IMAGE
-from calibnet_core.perception.frame_assembly import (
-    frame_from_images,
-    receive_color,
-    receive_depth,
-)
+from calibnet_core.data.bags.reading import BagMessage, RgbdBag
+from calibnet_core.perception.frame_assembly import frame_from_images
 from calibnet_core.perception.image_codec import ImageFormatError
 from calibnet_core.perception.pairing import (
     BackwardJump,
@@ -23,6 +18,13 @@ from calibnet_core.perception.pairing import (
     Pair,
     PairerConfig,
     StampPairer,
+)
+from calibnet_core.perception.received_image import (
+    ReceivedImage,
+    receive_color,
+    receive_compressed_color,
+    receive_compressed_depth,
+    receive_depth,
 )
 from calibnet_core.structures import RgbdFrame
 
@@ -112,14 +114,14 @@ class _InfoTrack:
 
     def update(self, message: BagMessage) -> None:
         # A damaged CameraInfo leaves the one before in force; intrinsics rarely change.
-        self._info = _decode(message, CAMERA_INFO) or self._info
+        self._info = message.decoded() or self._info
 
     def newest(self) -> Any:
         """The CameraInfo in force, or None."""
         if self._info is None and self._bag.info_topic is not None:
             # Drivers may publish the first image before its CameraInfo.
             message = next((m for m in self._bag.messages() if m.kind == "info"), None)
-            self._info = _decode(message, CAMERA_INFO) if message is not None else None
+            self._info = message.decoded() if message is not None else None
         return self._info
 
 
@@ -155,16 +157,16 @@ class _RejectedError(ValueError):
 def _decode_pair(
     pair: Pair[BagMessage, BagMessage], bag: RgbdBag, infos: _InfoTrack, report: BagReport
 ) -> RgbdFrame:
-    color, depth = _decode(pair.color, IMAGE), _decode(pair.depth, IMAGE)
+    color, depth = pair.color.decoded(), pair.depth.decoded()
     for message, image in ((pair.color, color), (pair.depth, depth)):
         if image is None:
             raise _RejectedError(message.topic, "the message is cut off or damaged")
     seconds, nanoseconds = divmod(pair.color_stamp_ns, 1_000_000_000)
     topic = pair.color.topic
     try:
-        received_color = receive_color(color, pair.color_stamp_ns)
+        received_color = _read_color(bag, color, pair.color_stamp_ns)
         topic = pair.depth.topic
-        received_depth = receive_depth(depth, pair.depth_stamp_ns)
+        received_depth = _read_depth(bag, depth, pair.depth_stamp_ns)
         topic = f"{pair.color.topic} and {pair.depth.topic}"
         frame = frame_from_images(
             received_color,
@@ -178,9 +180,19 @@ def _decode_pair(
     return frame
 
 
-def _decode(message: BagMessage, msgtype: str) -> Any:
-    """The message, or None where its bytes are not one."""
-    try:
-        return typestore().deserialize_cdr(message.cdr, msgtype)
-    except Exception:  # The parser meets arbitrary bytes and fails in any way that Python can.
-        return None
+def _read_color(bag: RgbdBag, msg: Any, stamp_ns: int) -> ReceivedImage:
+    if bag.color_transport == "raw":
+        return receive_color(msg, stamp_ns)
+    return _decompressed(receive_compressed_color(msg, stamp_ns))
+
+
+def _read_depth(bag: RgbdBag, msg: Any, stamp_ns: int) -> ReceivedImage:
+    if bag.depth_transport == "raw":
+        return receive_depth(msg, stamp_ns)
+    return _decompressed(receive_compressed_depth(msg, stamp_ns))
+
+
+def _decompressed(image: ReceivedImage) -> ReceivedImage:
+    """The same with its pixels, so that damage is told of the topic it is in."""
+    pixels_and_encoding = image.read()
+    return replace(image, read=lambda: pixels_and_encoding)

@@ -17,19 +17,24 @@ from rosbags.typesys.store import Typestore
 
 from calibnet_core.data.bags.topics import (
     CAMERA_INFO,
+    COMPRESSED_IMAGE,
     IMAGE,
     BagError,
     BagTopic,
     ChosenTopics,
     choose_topics,
+    image_type,
 )
+from calibnet_core.perception.intake import ColorTransport, DepthTransport
 
 __all__ = [
     "BagError",
     "BagMessage",
     "BagTopic",
     "RgbdBag",
+    "decode",
     "is_bag",
+    "messages_on",
     "open_rgbd_bag",
     "typestore",
 ]
@@ -37,7 +42,8 @@ __all__ = [
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 
 MessageKind = Literal["color", "depth", "info"]
-_MSGTYPES = {"color": IMAGE, "depth": IMAGE, "info": CAMERA_INFO}
+# Where the messages of a type say how their pixels are encoded.
+_ENCODING_FIELDS = {IMAGE: "encoding", COMPRESSED_IMAGE: "format"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class BagMessage:
     Attributes:
         kind: which of the three roles its topic has.
         topic: name of its topic.
+        msgtype: such as "sensor_msgs/msg/Image".
         stamp_ns: acquisition time from its header in nanoseconds, 0 where the message is too short
             for one.
         log_ns: when it was recorded, in nanoseconds.
@@ -55,9 +62,14 @@ class BagMessage:
 
     kind: MessageKind
     topic: str
+    msgtype: str
     stamp_ns: int
     log_ns: int
     cdr: bytes
+
+    def decoded(self) -> Any:
+        """The message with the fields of its type, or None where its bytes are not one."""
+        return decode(self.cdr, self.msgtype)
 
 
 @dataclass(frozen=True)
@@ -69,9 +81,11 @@ class RgbdBag:
     Attributes:
         path: the folder or file.
         topics: everything that was recorded.
-        color_topic, depth_topic: image topics in use.
+        color_topic, depth_topic: image topics in use, under their full names.
         info_topic: topic of the colour image's CameraInfo, None where there is none.
         duration_ns: from the first message to the last, in nanoseconds.
+        color_transport, depth_transport: which messages the image topics hold, in the words of
+            `IntakeSettings`.
     """
 
     path: Path
@@ -80,6 +94,8 @@ class RgbdBag:
     depth_topic: str
     info_topic: str | None
     duration_ns: int
+    color_transport: ColorTransport = "raw"
+    depth_transport: DepthTransport = "raw"
 
     @property
     def name(self) -> str:
@@ -98,18 +114,22 @@ class RgbdBag:
         Raises:
             BagError: the recording is damaged; what comes before the damage has been yielded.
         """
-        kinds: dict[str, MessageKind] = {self.color_topic: "color", self.depth_topic: "depth"}
+        roles: dict[str, tuple[MessageKind, str]] = {
+            self.color_topic: ("color", image_type(self.color_transport)),
+            self.depth_topic: ("depth", image_type(self.depth_transport)),
+        }
         if self.info_topic is not None:
-            kinds[self.info_topic] = "info"
+            roles[self.info_topic] = ("info", CAMERA_INFO)
         with _open_reader(self.path) as reader:
             wanted = [
                 connection
                 for connection in reader.connections
-                if connection.msgtype == _MSGTYPES.get(kinds.get(connection.topic, ""))
+                if connection.topic in roles and connection.msgtype == roles[connection.topic][1]
             ]
             for connection, log_ns, cdr in _checked_messages(reader, wanted, self.path):
-                topic = connection.topic
-                yield BagMessage(kinds[topic], topic, _header_stamp_ns(cdr), log_ns, cdr)
+                kind, msgtype = roles[connection.topic]
+                stamp_ns = _header_stamp_ns(cdr)
+                yield BagMessage(kind, connection.topic, msgtype, stamp_ns, log_ns, cdr)
 
 
 def open_rgbd_bag(
@@ -123,8 +143,9 @@ def open_rgbd_bag(
 
     Args:
         path: a rosbag2 folder, or one of its .mcap or .db3 files.
-        color_topic: topic of the colour images; None finds it by type, encoding and name.
-        depth_topic: topic of the registered depth images; None finds it likewise.
+        color_topic: topic of the colour images; None finds it by type, encoding and name. Where the
+            raw topic was not recorded, its name stands for the compressed one below it.
+        depth_topic: topic of the registered depth images; likewise.
         info_topic: topic of the colour CameraInfo; None takes the one beside the colour images.
 
     Raises:
@@ -140,7 +161,40 @@ def open_rgbd_bag(
         )
     except BagError as error:
         raise BagError(f"{path}: {error}") from None
-    return RgbdBag(path, topics, chosen.color, chosen.depth, chosen.info, duration_ns)
+    return RgbdBag(
+        path=path,
+        topics=topics,
+        color_topic=chosen.color,
+        depth_topic=chosen.depth,
+        info_topic=chosen.info,
+        duration_ns=duration_ns,
+        color_transport=chosen.color_transport,
+        depth_transport=chosen.depth_transport,
+    )
+
+
+def decode(cdr: bytes, msgtype: str) -> Any:
+    """The message with the fields of its type, or None where the bytes are not one."""
+    try:
+        return typestore().deserialize_cdr(cdr, msgtype)
+    except Exception:  # The parser meets arbitrary bytes and fails in any way that Python can.
+        return None
+
+
+def messages_on(path: Path, topic: str, msgtype: str) -> Iterator[bytes]:
+    """Yield the serialised messages of one topic in log order, none where it is not there.
+
+    Raises:
+        BagError: the recording is damaged.
+    """
+    with _open_reader(path) as reader:
+        wanted = [
+            connection
+            for connection in reader.connections
+            if connection.topic == topic and connection.msgtype == msgtype
+        ]
+        for _, _, cdr in _checked_messages(reader, wanted, path):
+            yield cdr
 
 
 def is_bag(path: str | Path) -> bool:
@@ -241,23 +295,24 @@ def _describe_topics(reader: Reader, path: Path) -> Iterator[BagTopic]:
     for name, connections in by_name.items():
         msgtype = connections[0].msgtype
         count = sum(connection.msgcount for connection in connections)
-        encoding = _first_encoding(reader, connections, path) if msgtype == IMAGE and count else ""
+        encoding = _first_encoding(reader, connections, path) if count else ""
         yield BagTopic(name, msgtype, count, encoding)
 
 
 def _first_encoding(reader: Reader, connections: list[Connection], path: Path) -> str:
+    msgtype = connections[0].msgtype
+    if msgtype not in _ENCODING_FIELDS:
+        return ""
     for _, _, cdr in _checked_messages(reader, connections, path):
-        try:
-            image: Any = typestore().deserialize_cdr(cdr, IMAGE)
-            return str(image.encoding)
-        except Exception:  # One bad image must not hide the topic; see _reading for why all errors.
-            continue
+        image = decode(cdr, msgtype)
+        if image is not None:  # One bad image must not hide the topic.
+            return str(getattr(image, _ENCODING_FIELDS[msgtype]))
     return ""
 
 
 def _header_stamp_ns(cdr: bytes) -> int:
     # Four bytes of encapsulation, whose second tells the byte order, then header.stamp, the first
-    # field of images and CameraInfo alike. Playing needs nothing else of a message.
+    # field of images, compressed or not, and of CameraInfo. Playing needs nothing else of them.
     if len(cdr) < 12:
         return 0
     seconds, nanoseconds = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)

@@ -47,6 +47,12 @@ class Messages:
         )
         return bytes(self._store.serialize_cdr(message, "sensor_msgs/msg/Image"))
 
+    def compressed(self, stamp_ns: int, data: bytes, format: str) -> bytes:
+        message = self._store.types["sensor_msgs/msg/CompressedImage"](
+            header=self.header(stamp_ns), format=format, data=np.frombuffer(data, np.uint8)
+        )
+        return bytes(self._store.serialize_cdr(message, "sensor_msgs/msg/CompressedImage"))
+
     def info(self, stamp_ns: int, size: tuple[int, int], focal: float) -> bytes:
         message = self._store.types["sensor_msgs/msg/CameraInfo"](
             header=self.header(stamp_ns),

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import struct
+import tracemalloc
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from calibnet_core.data.bags import BagReport, open_rgbd_bag, read_frames
+from calibnet_core.perception.compressed import encode_depth
 from calibnet_core.perception.pairing import PairerConfig
 
 COLOR, DEPTH, INFO = (
@@ -83,6 +89,84 @@ def test_a_bad_image_costs_its_frame_alone_and_is_reported(tmp_path, messages, c
     # Every image is accounted for: in a frame, in a rejection, or without a partner.
     assert report.num_pairs == (4 if unpaired else 5)
     assert unpaired == (1 if "no" in case else 0)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def compressed_pair_of(messages, index: int, **changes: bytes) -> list[tuple[str, str, int, bytes]]:
+    at = stamp(index)
+    color = messages.compressed(at, png(RGB), "rgb8; png compressed bgr8")
+    depth = messages.compressed(at, *encode_depth(DEPTH_MM, "rvl"))
+    return [
+        (f"{COLOR}/compressed", "CompressedImage", at, changes.get("color", color)),
+        (f"{DEPTH}/compressedDepth", "CompressedImage", at, changes.get("depth", depth)),
+    ]
+
+
+def hostile_messages(messages) -> dict[str, tuple[dict[str, bytes], str]]:
+    """What goes wrong -> messages that differ, words of the reason."""
+    at, rgb8, depth_mm = stamp(2), "rgb8; png compressed bgr8", "16UC1; compressedDepth"
+    sound, header = png(RGB), bytes(12)
+    short = struct.pack("<III", RGB.shape[1], RGB.shape[0], 1)
+    # The header of a PNG file holds width and height from byte 16 on, then a checksum.
+    bomb = sound[:16] + struct.pack(">II", 9000, 9000) + sound[24:29]
+    bomb += struct.pack(">I", zlib.crc32(bomb[12:29])) + sound[33:]
+    color = messages.compressed(at, sound, rgb8)
+    return {
+        "cut file": ({"color": messages.compressed(at, sound[: len(sound) // 2], rgb8)}, "damaged"),
+        "no file": ({"color": messages.compressed(at, b"", rgb8)}, "damaged"),
+        "huge PNG": ({"color": messages.compressed(at, bomb, rgb8)}, "declares 9000x9000"),
+        "depth in colour": ({"color": messages.compressed(at, sound, f"{depth_mm} png")}, "depth"),
+        "name that is no text": ({"color": color.replace(b"rgb8;", b"rgb\xff;")}, "cut off"),
+        "huge RVL": (
+            {"depth": messages.compressed(at, header + b"\xff" * 16, f"{depth_mm} rvl")},
+            "declares 4294967295x4294967295",
+        ),
+        "short RVL": (
+            {"depth": messages.compressed(at, header + short, f"{depth_mm} rvl")},
+            "RVL stream",
+        ),
+        "JPEG as depth": (
+            {"depth": messages.compressed(at, b"\xff\xd8\xff" + sound, "16UC1; jpeg")},
+            "changes every distance",
+        ),
+        "colour in depth": (
+            {"depth": messages.compressed(at, header + sound, f"{depth_mm} png")},
+            "16-bit grey",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["cut file", "no file", "huge PNG", "depth in colour", "name that is no text", "huge RVL",
+     "short RVL", "JPEG as depth", "colour in depth"],
+)  # fmt: skip
+def test_hostile_compressed_data_cost_their_frame_alone(tmp_path, messages, case: str) -> None:
+    changes, words = hostile_messages(messages)[case]
+    recorded = [
+        message
+        for index in range(4)
+        for message in compressed_pair_of(messages, index, **(changes if index == 2 else {}))
+    ]
+    path = messages.write(tmp_path / "bag", recorded)
+    tracemalloc.start()
+    frames, report = read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [frame.stamp_ns for frame in frames] == [stamp(index) for index in (0, 1, 3)]
+    np.testing.assert_array_equal(frames[0].rgb, RGB)
+    np.testing.assert_allclose(frames[0].depth_m, DEPTH_MM / 1000, rtol=1e-6)
+    (rejected,) = report.rejected
+    assert rejected.topic == (
+        f"{COLOR}/compressed" if "color" in changes else f"{DEPTH}/compressedDepth"
+    )
+    assert words in rejected.reason
+    assert peak < 20e6
 
 
 def test_images_without_partner_are_counted(tmp_path, messages) -> None:

@@ -25,6 +25,7 @@ COLOR, DEPTH, INFO = (
     "/cam/color/camera_info",
 )
 STORAGES = ("mcap", "sqlite3")
+COMPRESSED = {"color_transport": "compressed", "depth_transport": "compressedDepth"}
 
 
 def storage_file(folder: Path) -> Path:
@@ -61,6 +62,26 @@ def test_messages_come_in_log_order_with_stamp_and_kind(tmp_path, messages) -> N
         ("color", COLOR, 9, 3_000_000_001),
     ]
     assert [m.cdr for m in found] == [recorded[0][3], recorded[2][3], recorded[1][3]]
+
+
+def test_messages_tell_their_type_and_what_cannot_be_decoded_is_none(tmp_path, messages) -> None:
+    depth = np.zeros((2, 2), np.uint16)
+    sound = messages.compressed(2, b"abc", "rgb8; jpeg compressed bgr8")
+    recorded = [
+        # The first message of a topic may be damaged; the next tells what is on it.
+        (f"{COLOR}/compressed", "CompressedImage", 1, sound[:20]),
+        (f"{COLOR}/compressed", "CompressedImage", 2, sound),
+        (DEPTH, "Image", 3, messages.image(3, depth, "16UC1")),
+    ]
+    bag = open_rgbd_bag(messages.write(tmp_path / "bag", recorded))
+    assert (bag.color_transport, bag.depth_transport) == ("compressed", "raw")
+    assert "rgb8; jpeg compressed bgr8" in {topic.encoding for topic in bag.topics}
+    damaged, color, image = bag.messages()
+    assert damaged.decoded() is None
+    assert color.msgtype == "sensor_msgs/msg/CompressedImage"
+    assert bytes(color.decoded().data) == b"abc"
+    assert image.msgtype == "sensor_msgs/msg/Image"
+    assert image.decoded().encoding == "16UC1"
 
 
 def test_a_bag_can_be_read_twice_and_keeps_no_file_open(bag_folder: Path) -> None:
@@ -155,16 +176,17 @@ def test_topic_errors_name_the_recording(bag_folder: Path) -> None:
         open_rgbd_bag(bag_folder, color_topic="/wrong")
 
 
+@pytest.mark.parametrize("transports", [{}, COMPRESSED], ids=["raw", "compressed"])
 @pytest.mark.parametrize("storage", STORAGES)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damage_anywhere_gives_frames_or_a_bag_error(
-    storage: str, tmp_path_factory, make_frames, data
+    storage: str, transports: dict[str, str], tmp_path_factory, make_frames, data
 ) -> None:
     folder = tmp_path_factory.mktemp("fuzz") / "bag"
-    write_rgbd_bag(folder, make_frames(3), storage=storage)
+    write_rgbd_bag(folder, make_frames(3), storage=storage, **transports)
     file = storage_file(folder)
     content = bytearray(file.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import pytest
 
-from calibnet_core.data.bags.topics import BagError, BagTopic, ChosenTopics, choose_topics
+from calibnet_core.data.bags.topics import (
+    BagError,
+    BagTopic,
+    ChosenTopics,
+    choose_topics,
+    raw_name,
+)
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 
 
 def image(name: str, encoding: str) -> BagTopic:
     return BagTopic(name, IMAGE, 5, encoding)
+
+
+def compressed(name: str, format: str, num_messages: int = 5) -> BagTopic:
+    return BagTopic(name, "sensor_msgs/msg/CompressedImage", num_messages, format)
 
 
 def info(name: str) -> BagTopic:
@@ -102,12 +112,80 @@ def test_ambiguous_topics_are_named() -> None:
         choose_topics(twins)
 
 
-def test_compressed_images_are_refused_by_name() -> None:
-    compressed = BagTopic("/color/compressed", "sensor_msgs/msg/CompressedImage", 5)
-    with pytest.raises(BagError, match=r"'/color/compressed' holds compressed images.*republish"):
-        choose_topics([compressed, image("/depth", "16UC1")], color="/color/compressed")
-    with pytest.raises(BagError, match="Compressed images are not read"):
-        choose_topics([compressed, image("/depth", "16UC1")])
+RGB_JPEG, DEPTH_PNG = "rgb8; jpeg compressed bgr8", "16UC1; compressedDepth png"
+COMPRESSED = [
+    compressed("/cam/color/image_raw/compressed", RGB_JPEG),
+    compressed("/cam/color/image_raw/compressedDepth", "", num_messages=0),
+    compressed("/cam/depth/image_rect_raw/compressedDepth", "16UC1"),
+    compressed("/cam/aligned_depth_to_color/image_raw/compressed", "16UC1; png compressed "),
+    compressed("/cam/aligned_depth_to_color/image_raw/compressedDepth", DEPTH_PNG),
+    compressed("/cam/infra1/image_rect_raw/compressed", "mono8; jpeg compressed "),
+    compressed("/calibnet/label_image/compressed", "mono16; png compressed "),
+    info("/cam/color/camera_info"),
+    info("/cam/aligned_depth_to_color/camera_info"),
+]
+CHOSEN_COMPRESSED = ChosenTopics(
+    "/cam/color/image_raw/compressed",
+    "/cam/aligned_depth_to_color/image_raw/compressedDepth",
+    "/cam/color/camera_info",
+    "compressed",
+    "compressedDepth",
+)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"color": "/cam/color/image_raw", "depth": "/cam/aligned_depth_to_color/image_raw"},
+        {"color": "/cam/color/image_raw/compressed"},
+    ],
+    ids=["found", "by the raw names", "by its own name"],
+)
+def test_compressed_topics_are_found_with_their_transports(given: dict[str, str]) -> None:
+    assert choose_topics(COMPRESSED, **given) == CHOSEN_COMPRESSED
+    assert choose_topics(COMPRESSED[::-1], **given) == CHOSEN_COMPRESSED
+
+
+@pytest.mark.parametrize("given", [{}, {"color": "/cam/color/image_raw"}])
+def test_a_raw_topic_wins_unless_nothing_was_recorded_on_it(given: dict[str, str]) -> None:
+    raw = image("/cam/color/image_raw", "bgr8")
+    chosen = choose_topics([*COMPRESSED, raw], **given)
+    assert (chosen.color, chosen.color_transport) == (raw.name, "raw")
+    advertised = BagTopic(raw.name, IMAGE, 0)
+    assert choose_topics([*COMPRESSED, advertised], **given) == CHOSEN_COMPRESSED
+
+
+def test_registered_depth_wins_over_raw_depth_that_is_not() -> None:
+    raw = image("/cam/depth/image_rect_raw", "16UC1")
+    assert choose_topics([raw, *COMPRESSED]) == CHOSEN_COMPRESSED
+
+
+def test_png_depth_of_the_general_transport_is_read_where_there_is_no_better() -> None:
+    chosen = choose_topics(COMPRESSED[:1] + COMPRESSED[3:4])
+    assert chosen.depth == "/cam/aligned_depth_to_color/image_raw/compressed"
+    assert chosen.depth_transport == "compressedDepth"
+
+
+def test_a_format_that_tells_little_is_judged_by_the_name() -> None:
+    topics = [compressed("/a/color/compressed", "jpeg"), compressed("/a/depth/compressed", "png")]
+    chosen = choose_topics(topics)
+    assert (chosen.color, chosen.depth) == ("/a/color/compressed", "/a/depth/compressed")
+
+
+@pytest.mark.parametrize("format", ["16UC1; jpeg compressed mono16", "jpeg"])
+@pytest.mark.parametrize("depth", [None, "/a/depth/compressed", "/a/depth"])
+def test_jpeg_depth_is_refused(format: str, depth: str | None) -> None:
+    topics = [image("/a/color", "rgb8"), compressed("/a/depth/compressed", format)]
+    with pytest.raises(
+        BagError, match=r"'/a/depth/compressed' holds depth as JPEG.*record the raw"
+    ):
+        choose_topics(topics, depth=depth)
+
+
+def test_the_raw_name_of_a_topic() -> None:
+    assert raw_name("/a/depth/compressedDepth") == raw_name("/a/depth/compressed") == "/a/depth"
+    assert raw_name("/a/depth_compressed") == "/a/depth_compressed"
 
 
 @pytest.mark.parametrize(

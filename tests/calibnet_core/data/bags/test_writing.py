@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
+from calibnet_core.data.analytic_scene import render_sequence
 from calibnet_core.data.bags import BagError, BagReport, open_rgbd_bag, read_frames, write_rgbd_bag
 from calibnet_core.structures import RgbdFrame
+
+COMPRESSED = {"color_transport": "compressed", "depth_transport": "compressedDepth"}
 
 
 @settings(max_examples=25, deadline=None)
@@ -40,6 +43,55 @@ def test_what_is_written_is_read(
         assert frame.frame_id == original.frame_id
         assert frame.intrinsics == original.intrinsics
     assert report.max_offset_ns == abs(offset_ns)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    depth_codec=st.sampled_from(["png", "rvl"]),
+    storage=st.sampled_from(["mcap", "sqlite3"]),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_lossless_transports_give_the_frames_of_the_raw_recording(
+    tmp_path_factory, make_frames, depth_codec, storage, height, width, seed
+) -> None:
+    path = tmp_path_factory.mktemp("bags")
+    frames = make_frames(2, (height, width), seed)
+    write_rgbd_bag(path / "raw", frames, storage=storage)
+    options = {"color_codec": "png", "depth_codec": depth_codec, "storage": storage}
+    write_rgbd_bag(path / "bag", frames, **COMPRESSED, **options)
+    bag = open_rgbd_bag(path / "bag")
+    assert bag.color_topic == "/camera/color/image_raw/compressed"
+    assert bag.depth_topic == "/camera/aligned_depth_to_color/image_raw/compressedDepth"
+    assert (bag.color_transport, bag.depth_transport) == ("compressed", "compressedDepth")
+    found = list(read_frames(bag))
+    assert len(found) == 2
+    for frame, expected in zip(found, read_frames(open_rgbd_bag(path / "raw")), strict=True):
+        np.testing.assert_array_equal(frame.rgb, expected.rgb)
+        np.testing.assert_array_equal(frame.depth_m, expected.depth_m)
+        assert frame.depth_encoding == expected.depth_encoding == "16UC1"
+        assert (frame.stamp_ns, frame.frame_id) == (expected.stamp_ns, expected.frame_id)
+        assert frame.intrinsics == expected.intrinsics
+
+
+def test_jpeg_colour_and_quantised_depth_are_close_and_small(tmp_path, make_frames) -> None:
+    (rendered,) = render_sequence(1, (96, 128))
+    frame = rendered.to_rgbd_frame(stamp_ns=1_700_000_000_000_000_000)
+    write_rgbd_bag(tmp_path / "raw", [frame], depth_encoding="32FC1", storage="sqlite3")
+    write_rgbd_bag(
+        tmp_path / "bag", [frame], **COMPRESSED, depth_encoding="32FC1", storage="sqlite3"
+    )
+    (found,) = read_frames(open_rgbd_bag(tmp_path / "bag"))
+    difference = found.rgb.astype(int) - frame.rgb
+    # Red and blue exchanged would differ by tens.
+    assert np.abs(difference).mean() < 3
+    is_far = ~np.isfinite(frame.depth_m) | (frame.depth_m >= 10)
+    np.testing.assert_array_equal(np.isnan(found.depth_m), is_far)
+    error_m = np.abs(found.depth_m - frame.depth_m)[~is_far]
+    assert (error_m <= frame.depth_m[~is_far] ** 2 / (2 * 100 * 101) + 1e-5).all()
+    sizes = [(tmp_path / name / f"{name}.db3").stat().st_size for name in ("raw", "bag")]
+    assert sizes[1] < sizes[0] / 2
 
 
 def test_metadata_and_definitions_are_those_of_jazzy(tmp_path, make_frames) -> None:
@@ -118,6 +170,9 @@ def test_unwritable_frames_are_refused(tmp_path, make_frames) -> None:
         write_rgbd_bag(tmp_path / "bag", [frame], labels=[np.zeros((2, 2), np.uint16)])
     with pytest.raises(BagError, match="choose mcap or sqlite3"):
         write_rgbd_bag(tmp_path / "bag", [frame], storage="rosbag1")
+    for name in ("color_transport", "color_codec", "depth_transport", "depth_codec"):
+        with pytest.raises(BagError, match=f"{name} is 'tiff'; choose "):
+            write_rgbd_bag(tmp_path / "bag", [frame], **{name: "tiff"})
     with pytest.raises(ValueError, match="zip"):
         write_rgbd_bag(tmp_path / "bag", [frame], labels=[])
     assert list(tmp_path.iterdir()) == []
