@@ -6,16 +6,11 @@ pictures that are part of the file; nothing can be fetched. All text from files 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import math
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import PurePosixPath
 from string import Template
-
-import numpy as np
 
 from calibnet_core import __version__
 from calibnet_core.evaluation.evaluator import Evaluation, EvaluationSettings, ImageRow
@@ -23,7 +18,16 @@ from calibnet_core.evaluation.gallery import PicturePair
 from calibnet_core.evaluation.image_outcomes import iou_thresholds
 from calibnet_core.evaluation.report import charts, tables
 from calibnet_core.evaluation.report.figures import Provenance
-from calibnet_core.evaluation.report.tables import UNDEFINED, Table, percent
+from calibnet_core.evaluation.report.pieces import (
+    counted,
+    html_table,
+    html_tiles,
+    jpeg_uri,
+    package_file,
+    policy_source,
+    precision_recall,
+)
+from calibnet_core.evaluation.report.tables import UNDEFINED, percent
 
 _ESCAPED = html.escape
 
@@ -32,14 +36,14 @@ def html_report(
     evaluation: Evaluation, settings: EvaluationSettings, provenance: Provenance
 ) -> str:
     """The whole page."""
-    style, script = _package_file("report.css"), _package_file("report.js")
+    style, script = package_file("report.css"), package_file("report.js")
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; "
+        f"script-src {policy_source(script)}; base-uri 'none'; form-action 'none'"
     )
     worst, best = tables.worst_rows(evaluation), tables.best_rows(evaluation)
-    curves, legend = _curves(evaluation)
-    return Template(_package_file("report.html")).substitute(
+    curves, legend = precision_recall(evaluation)
+    return Template(package_file("report.html")).substitute(
         policy=policy,
         style=style,
         script=script,
@@ -48,7 +52,7 @@ def html_report(
         dataset=_ESCAPED(provenance.dataset),
         summary=_summary(evaluation, settings),
         warnings=_warnings(evaluation),
-        headline=_tiles(tables.headline(evaluation)),
+        headline=html_tiles(tables.headline(evaluation)),
         precision_recall=curves,
         legend=legend,
         reliability=charts.reliability_chart(
@@ -56,9 +60,9 @@ def html_report(
             description="Reliability diagram; the table of its bins is in metrics.json",
         ),
         levels=_levels(evaluation),
-        by_area=_table(tables.by_area(evaluation)),
-        by_detections=_table(tables.by_detections(evaluation)),
-        overlap=_table(tables.overlap(evaluation)),
+        by_area=html_table(tables.by_area(evaluation)),
+        by_detections=html_table(tables.by_detections(evaluation)),
+        overlap=html_table(tables.overlap(evaluation)),
         overlap_note=_overlap_note(settings),
         worst=_gallery(worst, evaluation.worst),
         best=_gallery(best, evaluation.best),
@@ -71,21 +75,12 @@ def html_report(
     )
 
 
-def _package_file(name: str) -> str:
-    return resources.files(__package__ or "").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
 def _summary(evaluation: Evaluation, settings: EvaluationSettings) -> str:
     num_instances = sum(row.num_instances for row in evaluation.rows)
-    instances = _counted(num_instances, "instance")
+    instances = counted(num_instances, "instance")
     counts = (
-        _counted(len(evaluation.rows), "image"),
-        _counted(evaluation.overlap.num_objects, "object"),
+        counted(len(evaluation.rows), "image"),
+        counted(evaluation.overlap.num_objects, "object"),
         f"{instances} with a score above {settings.score_threshold:g}",
     )
     return " · ".join(counts)
@@ -100,36 +95,10 @@ def _warnings(evaluation: Evaluation) -> str:
     )
     return (
         '<section class="warning" aria-labelledby="failed-title">'
-        f'<h2 id="failed-title">{_counted(len(evaluation.failures), "image")} failed</h2>'
+        f'<h2 id="failed-title">{counted(len(evaluation.failures), "image")} failed</h2>'
         "<p>What could not be read is left out of the figures; where the prediction failed, "
         f"nothing counts as found.</p><ul>{entries}</ul></section>"
     )
-
-
-def _tiles(entries: Iterable[tuple[str, str, str]]) -> str:
-    return "".join(
-        f'<div><dt>{name}</dt><dd class="value">{value}</dd>'
-        f'<dd class="meaning">{meaning}</dd></div>'
-        for name, value, meaning in entries
-    )
-
-
-def _curves(evaluation: Evaluation) -> tuple[str, str]:
-    drawn = [evaluation.curves.curve(overlap) for overlap in charts.DRAWN_OVERLAPS]
-    names = [f"{overlap:.2f}" for overlap in charts.DRAWN_OVERLAPS]
-    average = np.mean([evaluation.curves.curve(float(t)) for t in iou_thresholds()], axis=0)
-    areas = [100.0 * float(np.mean(curve)) for curve in (*drawn, average)]
-    legend = "".join(
-        f'<li><svg viewBox="0 0 34 10" aria-hidden="true"><line class="series-{number}" x1="0" '
-        f'y1="5" x2="34" y2="5"/></svg>{name}: AP {percent(area)}</li>'
-        for number, (name, area) in enumerate(zip((*names, "mean"), areas, strict=True))
-    )
-    told = ", ".join(
-        f"{name} {percent(area)} %" for name, area in zip((*names, "mean"), areas, strict=True)
-    )
-    description = f"Precision over recall; average precision by overlap: {told}"
-    chart = charts.precision_recall_chart([*drawn, average], description=description)
-    return chart, legend
 
 
 def _levels(evaluation: Evaluation) -> str:
@@ -147,17 +116,6 @@ def _levels(evaluation: Evaluation) -> str:
         '<table class="levels"><thead><tr><th scope="col">Overlap (IoU)</th><th scope="col">AP</th>'
         f"<td></td></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_ESCAPED(title)}</th>' for title in table.columns)
-    body = "".join(
-        f'<tr><th scope="row">{_ESCAPED(row[0])}</th>'
-        + "".join(f"<td>{_ESCAPED(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in table.rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _overlap_note(settings: EvaluationSettings) -> str:
@@ -193,12 +151,12 @@ def _card(row: ImageRow, pair: PicturePair) -> str:
         f"{row.num_found} of {row.num_objects} found"
     )
     images = "".join(
-        f'<span class="picture"><img src="{_data_uri(data)}" '
+        f'<span class="picture"><img src="{jpeg_uri(data)}" '
         f'width="{pair.width}" height="{pair.height}" loading="lazy" decoding="async" '
         f'alt="{what} drawn over {name}"><span class="caption">{what}: {count}</span></span>'
         for data, what, count in (
-            (pair.truth, "ground truth", _counted(row.num_objects, "object")),
-            (pair.prediction, "prediction", _counted(row.num_instances, "instance")),
+            (pair.truth, "ground truth", counted(row.num_objects, "object")),
+            (pair.prediction, "prediction", counted(row.num_instances, "instance")),
         )
     )
     return (
@@ -207,14 +165,6 @@ def _card(row: ImageRow, pair: PicturePair) -> str:
         f'data-name="{name}" title="enlarge"><span class="pair">{images}</span>'
         "</button></li>"
     )
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _options(scenes: Iterable[str]) -> str:
