@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from calibnet_core import build_model
 from calibnet_core._version import __version__
 from calibnet_core.checkpoint import (
-    WeightsError,
     load_weights,
     read_model_name,
     read_state_dict,
@@ -28,6 +27,7 @@ from calibnet_core.checkpoint import (
     sha256_of,
 )
 from calibnet_core.models.backbones import Backbone, BackboneLevels
+from calibnet_core.structures import WeightsError
 from tests.support.parity import published_entries
 
 StateDict = dict[str, Tensor]
