@@ -170,9 +170,24 @@ class BagPlayer:
         with self._changed:  # the node may have been at work before
             self._counters_before = dict(self._counters)
 
-    def publish_first(self, message: BagMessage) -> None:
-        """Publish a message ahead of its time, such as the calibration that a node had before."""
-        self._publishers[message.kind].publish(message.cdr)
+    def announce_calibration(self, timeout_s: float) -> bool:
+        """Publish the recording's first CameraInfo ahead of its time, and wait until it is heard.
+
+        A node that ran before the recording began would have had it; otherwise it may arrive after
+        the first pairs, which then have no geometry.
+
+        Returns:
+            False where there is none, or it was not heard within `timeout_s`.
+
+        Raises:
+            BagError: the recording is damaged.
+        """
+        info = next((message for message in self.bag.messages() if message.kind == "info"), None)
+        if info is None:
+            return False
+        heard = self._counters.get("received_info", 0)
+        self._publishers[info.kind].publish(info.cdr)
+        return self._wait_until(lambda: self._counters.get("received_info", 0) > heard, timeout_s)
 
     def play_in_step(
         self, timeout_s: float, on_answer: Callable[[SentFrame], None] = lambda frame: None

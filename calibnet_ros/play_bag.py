@@ -16,6 +16,7 @@ from calibnet_ros.bag_player import BagPlayer, PlayError, PlayReport, SentFrame
 from calibnet_ros.gallery import frame_index, save_answer, save_contact_sheet, summary_table
 
 _FIRST_ANSWER_TIMEOUT_S = 120.0
+_CALIBRATION_TIMEOUT_S = 3.0
 
 
 def play(
@@ -51,6 +52,7 @@ def play(
 
     try:
         player.wait_for_node(timeout_s, is_alive)
+        player.announce_calibration(_CALIBRATION_TIMEOUT_S)
         if rate is None:
             report = player.play_in_step(timeout_s, save)
         else:

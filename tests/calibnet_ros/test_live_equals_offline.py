@@ -61,10 +61,7 @@ def live_messages(robot, bag):
     player = BagPlayer(bag, node_name=robot.node_name, context=robot.context)
     try:
         player.wait_for_node(60.0, lambda: robot.process.is_alive)
-        # A node that runs before the recording begins has heard the calibration already.
-        info = next(message for message in bag.messages() if message.kind == "info")
-        player.publish_first(info)
-        robot.counters_after(lambda counters: counters["received_info"] > 0)
+        assert player.announce_calibration(20.0)
         report = player.play_in_step(60.0)
     finally:
         player.close()
