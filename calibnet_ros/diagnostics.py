@@ -41,6 +41,7 @@ class CameraHealth:
         figures: of the newest results, by the keys of diagnostics.
         depth_validity: mean share of mask pixels with depth, NaN while unknown.
         p95_ms: 95th percentile of latency, NaN while unknown.
+        calibration_fault: why there is no geometry although a CameraInfo is there.
         is_enabled: False while paused.
         last_error: the newest fault, empty if none.
         last_error_age_s: how long ago that was.
@@ -54,6 +55,7 @@ class CameraHealth:
     figures: Mapping[str, str] = field(default_factory=dict)
     depth_validity: float = math.nan
     p95_ms: float = math.nan
+    calibration_fault: str = ""
     is_enabled: bool = True
     last_error: str = ""
     last_error_age_s: float = math.nan
@@ -188,6 +190,8 @@ def _warnings(
             new = number - earlier.get(reason, 0)
             if new and reason not in _ON_PURPOSE:
                 yield f"dropped {new} {word} ({reason.value})"
+    if camera.calibration_fault:
+        yield f"no geometry: {camera.calibration_fault}"
     if silent_info and values["geometry.enable"]:
         yield f"no geometry without calibration: {silent_info}"
     if camera.depth_validity < _LEAST_VALID_DEPTH:

@@ -61,6 +61,7 @@ def camera_health(
         figures={**stream.figures.values(), "withheld_transformed": str(stream.withheld)},
         depth_validity=stream.figures.depth_validity(),
         p95_ms=stream.figures.p95_ms(),
+        calibration_fault=stream.calibration_fault,
         is_enabled=is_enabled,
         last_error=last_error,
         last_error_age_s=last_error_age_s,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from rclpy.lifecycle import LifecycleNode
 
 from calibnet_core.perception.accounting import DropReason
+from calibnet_core.perception.frame_assembly import calibration_fault
+from calibnet_core.perception.geometry import GeometryStatus
 from calibnet_core.perception.image_codec import ImageFormatError
 from calibnet_core.perception.intake import FramePair
 from calibnet_core.perception.mailbox import LatestSlot
@@ -42,7 +44,8 @@ class _Job:
 
     Attributes:
         started: monotonic time at which the worker took it.
-        transform: to `output.frame`, where that is asked for and known.
+        transform: to `output.frame`, where measuring needs it and it is known.
+        was_looked_up: whether the transform was asked for, found or not.
         threshold_of: request -> the threshold of the task that answers it; None for the stream's.
     """
 
@@ -51,6 +54,7 @@ class _Job:
     requests: list[FrameRequest]
     started: float
     transform: RigidTransform | None = None
+    was_looked_up: bool = False
     threshold_of: dict[FrameRequest, float | None] = field(default_factory=dict)
 
 
@@ -90,6 +94,7 @@ class Inference:
         self.values = values
         self.is_current = self.is_enabled = True
         self._failures = 0
+        self._newest_failure = ""
 
     def handle(self, items: Sequence[tuple[LatestSlot[FramePair], FramePair]]) -> None:
         """Process pairs of different cameras together; each ends published or counted."""
@@ -118,17 +123,22 @@ class Inference:
             except Exception as error:  # one bad frame must not end the worker
                 reason = self._failed(job, error)
             job.stream.end(reason)
+        self._count_failures(any(answer.perception is not None for answer in answers))
 
     def _job(self, mailbox: LatestSlot[FramePair], pair: FramePair) -> _Job | None:
         stream = self._streams[id(mailbox)]
-        requests = stream.camera.requests.due(pair.color.stamp_ns)
+        requests = stream.camera.requests.due(pair.color.stamp_ns, pair.paired_at)
         if not requests and self._is_too_old(pair):
             stream.end(DropReason.TOO_OLD)
             return None
         started = time.monotonic()
-        return _Job(stream, pair, requests, started, self._transform(stream, pair))
+        # Who does not need it to measure looks it up when the result is out.
+        is_upright = self.values["geometry.box_up_axis"] == "gravity"
+        transform = self._transform(stream, pair) if is_upright else None
+        return _Job(stream, pair, requests, started, transform, is_upright)
 
     def _transform(self, stream: Stream, pair: FramePair) -> RigidTransform | None:
+        """The transform at the image's time, or None, which is counted and said."""
         if self._transforms is None or not self._transforms.target:
             return None
         try:
@@ -172,7 +182,6 @@ class Inference:
                 failure = self._failed(job, answer.error)
                 reason = failure if threshold is None else reason
                 continue
-            self._failures = 0
             account = self._account(job, answer, is_published=threshold is None)
             if threshold is None:
                 reason = None
@@ -180,6 +189,8 @@ class Inference:
             else:
                 outputs = job.stream.camera.outputs
                 messages[threshold] = outputs.result(answer.perception, account, options)
+                if None not in answers:  # else the ids on the topic are those to look up
+                    job.stream.camera.remember(answer.perception)
         for request in job.requests:
             answer = answers[job.threshold_of[request]]
             if answer.perception is not None:
@@ -229,7 +240,20 @@ class Inference:
         }
         offset_ns = None if job.pair.depth is None else job.pair.offset_ns
         job.stream.figures.add(answer.perception, stages_ms, offset_ns)
+        self._check_calibration(job, answer.perception)
         return message
+
+    def _check_calibration(self, job: _Job, perception: Perception) -> None:
+        """Say why there is no geometry although a CameraInfo is there."""
+        info, stream = job.pair.camera_info, job.stream
+        status = perception.geometry[0].status if len(perception) else GeometryStatus.OK
+        if info is None or status != GeometryStatus.NO_CAMERA_INFO:
+            stream.calibration_fault = "" if len(perception) else stream.calibration_fault
+            return
+        rectified = self._processor.settings.assembly.rectified
+        fault = calibration_fault(info, perception.frame.size, rectified=rectified)
+        stream.calibration_fault = f"the CameraInfo cannot be used: {fault}"
+        stream.camera.reporter.withheld("geometry", stream.calibration_fault)
 
     def _publish_in_target(
         self, job: _Job, perception: Perception, account: FrameAccount, options: OutputOptions
@@ -237,11 +261,16 @@ class Inference:
         if self._transforms is None:
             return
         camera = job.stream.camera
+        prefix = self._node.get_fully_qualified_name().lstrip("/") + f"/{camera.prefix}"
         try:
-            if job.transform is not None:
-                moved = job.transform.perception(perception, self._transforms.target)
-                camera.outputs.publish_transformed(moved, account, options)
-            self._transforms.broadcast(perception, f"{self._node.get_name()}/{camera.prefix}")
+            if camera.outputs.has_listeners_in_target():
+                transform = job.transform
+                if not job.was_looked_up:
+                    transform = self._transform(job.stream, job.pair)
+                if transform is not None:
+                    moved = transform.perception(perception, self._transforms.target)
+                    camera.outputs.publish_transformed(moved, account, options)
+            self._transforms.broadcast(perception, prefix)
         except Exception as error:  # the result itself is out already
             camera.reporter.withheld("transforms", f"{type(error).__name__}: {error}")
 
@@ -266,15 +295,20 @@ class Inference:
             reason = DropReason.INFERENCE_ERROR
             text = f"inference failed: {type(error).__name__}: {error}"
         reporter.failed(text)
-        self._failures += 1
-        is_hopeless = isinstance(error, OutOfDeviceMemoryError)
-        if self.is_current and (is_hopeless or self._failures >= FAILURES_UNTIL_ERROR):
-            self._give_up(
-                str(error)
-                if is_hopeless
-                else f"{self._failures} inferences in a row failed; the last: {text}"
-            )
+        self._newest_failure = text
+        if self.is_current and isinstance(error, OutOfDeviceMemoryError):
+            self._give_up(str(error))
         return reason
+
+    def _count_failures(self, has_succeeded: bool) -> None:
+        """One moment that goes wrong counts once, for however many cameras and clients."""
+        failure, self._newest_failure = self._newest_failure, ""
+        if has_succeeded:
+            self._failures = 0
+        elif failure:
+            self._failures += 1
+            if self.is_current and self._failures >= FAILURES_UNTIL_ERROR:
+                self._give_up(f"{self._failures} inferences in a row failed; the last: {failure}")
 
 
 def _tell(requests: Sequence[FrameRequest], stage: int) -> None:

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, TypeAlias
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -64,7 +65,7 @@ class SturdyLifecycleNode(LifecycleNode):
                 self.destroy_timer(timer)
                 callback(parameters)
 
-            timer = self.create_timer(0.0, once)
+            timer = self.create_timer(0.0, once, clock=Clock(clock_type=ClockType.STEADY_TIME))
             return SetParametersResult(successful=True)
 
         self.add_on_set_parameters_callback(soon)

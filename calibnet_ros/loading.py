@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from calibnet_core.processor import Predictor
 from calibnet_core.structures import ModelInfo, WeightsError
@@ -25,6 +27,7 @@ def load_pipeline(values: Values) -> Predictor:
     from calibnet_core.pipeline import Pipeline
 
     path, wanted = str(values["model.weights"]), str(values["model.sha256"]).lower()
+    path = str(Path(path).expanduser()) if path else ""
     if wanted and not path:
         raise WeightsError("model.sha256 is set but model.weights is not; name the weights file")
     if wanted and (found := sha256_of(path)) != wanted:
@@ -83,5 +86,8 @@ def free_memory() -> None:
     gc.unfreeze()
     gc.collect()  # a model may hang in a cycle
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch is not None:
+        # After some faults every call to the device raises; the node comes to rest all the same.
+        with suppress(RuntimeError):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

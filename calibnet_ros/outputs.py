@@ -137,6 +137,10 @@ class Outputs:
                 self._reporter.withheld(f"~/{output.name}", f"{type(error).__name__}: {error}")
         return result
 
+    def has_listeners_in_target(self) -> bool:
+        """Whether anybody wants results in another frame."""
+        return self._transformed is not None and bool(self._transformed.get_subscription_count())
+
     def publish_transformed(
         self, perception: Perception, account: FrameAccount, options: OutputOptions
     ) -> None:

@@ -107,7 +107,9 @@ SCHEMA: tuple[Row, ...] = (
         "Inferences on an empty picture while configuring, so that the first frame is fast.",
         _C,
     ),
-    _range("detection.score_threshold", 0.5, (0.0, 1.0), "Instances must score above this."),
+    _range(
+        "detection.score_threshold", 0.5, (0.0, 1.0), "Instances must score above this to appear."
+    ),
     _range(
         "detection.mask_threshold",
         0.5,
@@ -137,7 +139,8 @@ SCHEMA: tuple[Row, ...] = (
         "sync.mode",
         ("nearest", "exact", "latest", "approximate"),
         "How colour and depth are paired; approximate is the stock synchroniser of "
-        "message_filters.",
+        "message_filters, which keeps the tolerance it was configured with, pairs by header stamps "
+        "alone and falls silent when a recording loops.",
     ),
     _range(
         "sync.tolerance",
@@ -270,7 +273,8 @@ SCHEMA: tuple[Row, ...] = (
         "output.history",
         10,
         (0, 100),
-        "Frames that are kept for ~/get_instance_cloud and ~/save_frame.",
+        "Frames that are kept for ~/get_instance_cloud and ~/save_frame; each takes 6 bytes a "
+        "pixel and one more for every object.",
         _C,
     ),
     _row("output.save_folder", "", "Where ~/save_frame writes; empty switches it off."),

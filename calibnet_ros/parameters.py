@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -71,6 +72,11 @@ def check_values(values: Values) -> str | None:
             "geometry.box_up_axis is 'gravity' but output.frame is empty; name a frame whose z "
             "axis points up, such as base_link, or choose none or camera"
         )
+    if values["sync.mode"] == "approximate" and values["sync.use_arrival_time"]:
+        return (
+            "sync.use_arrival_time does not go with sync.mode 'approximate', which reads header "
+            "stamps; choose nearest"
+        )
     try:
         camera_names(values)
         intake_settings(values)
@@ -110,7 +116,7 @@ def pipeline_config(values: Values, stored: PipelineConfig | None = None) -> Pip
         ConfigError: the file is missing or wrong.
     """
     path = str(values["model.config"])
-    config = load_config(path) if path else stored or PipelineConfig()
+    config = load_config(Path(path).expanduser()) if path else stored or PipelineConfig()
     height, width = int(values["model.input_height"]), int(values["model.input_width"])
     shortest, longest = config.input.shortest_edge, config.input.longest_edge
     config = replace(
@@ -190,6 +196,7 @@ def processor_settings(values: Values) -> ProcessorSettings:
                 max_gap_s=float(values["tracking.max_gap"]),
                 iou_weight=float(values["tracking.iou_weight"]),
                 hysteresis=float(values["detection.hysteresis"]),
+                restart_s=float(values["sync.reset_on_backward_jump"]),
             ),
         ),
     )

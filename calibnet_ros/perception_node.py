@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
@@ -77,6 +79,7 @@ class PerceptionNode(SturdyLifecycleNode):
     ) -> None:
         super().__init__(options.pop("node_name", NODE_NAME), **options)
         declare_parameters(self)
+        self.add_on_set_parameters_callback(self._refuse_what_needs_configuring)
         self.call_after_parameters_are_set(self._on_parameters_set)
         self._make_pipeline = make_pipeline
         self._values = read_parameters(self)
@@ -99,7 +102,10 @@ class PerceptionNode(SturdyLifecycleNode):
         self._last_round = Round()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         period_s = float(self._values["diagnostics.period"])
-        self._diagnostics_timer = self.create_timer(period_s, self._publish_diagnostics)
+        # On a steady clock: simulated time may stand still, which is what has to be told then.
+        self._diagnostics_timer = self.create_timer(
+            period_s, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         # Wakes the executor when the worker gives up: transitions belong to the executor's thread.
         self._give_up = self.create_guard_condition(self._stop_after_failures)
         self._heartbeat = Heartbeat(self)
@@ -329,6 +335,21 @@ class PerceptionNode(SturdyLifecycleNode):
         self._is_enabled = activation.inference.is_enabled = bool(request.data)
         response.message = "enabled" if request.data else "paused; the model stays loaded"
         return response
+
+    def _refuse_what_needs_configuring(
+        self, parameters: Sequence[Parameter]
+    ) -> SetParametersResult:
+        wants_gravity = any(
+            entry.name == "geometry.box_up_axis" and entry.value == "gravity"
+            for entry in parameters
+        )
+        if wants_gravity and self._processor is not None and not self._values["output.frame"]:
+            reason = (
+                "geometry.box_up_axis 'gravity' needs output.frame, which takes effect at "
+                "configure; set both and configure the node again"
+            )
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
 
     def _on_parameters_set(self, parameters: Sequence[Parameter]) -> None:
         changed = dynamic_values(self, [entry.name for entry in parameters])

@@ -94,12 +94,12 @@ class Reporter:
 
     def frame_ids(self, color: str, depth: str) -> None:
         """Colour and depth were paired; unequal frames are worth one warning."""
-        if color != depth and self._is_due(f"frames {color} {depth}", once=True):
+        if color != depth and self._is_new("frames", f"frames {color} {depth}"):
             self._logger.warning(
                 f"{self._prefix}colour is in frame '{color}' but depth in '{depth}': depth is "
                 "probably not aligned to colour; switch alignment on in the camera driver"
             )
-        if color.endswith("_link") and self._is_due(f"link {color}", once=True):
+        if color.endswith("_link") and self._is_new("link", f"link {color}"):
             self._logger.info(
                 f"{self._prefix}the frame '{color}' is taken for an optical one (x right, y down, "
                 "z forward), though a name in _link mostly is not; check the driver's frame names "
@@ -115,6 +115,16 @@ class Reporter:
         """Keep a fault for diagnostics without logging it."""
         with self._lock:
             self.last_error, self.last_error_at = text, time.monotonic()
+
+    def _is_new(self, group: str, kind: str) -> bool:
+        """Whether a kind is told for the first time, at most one of its group every ten seconds.
+
+        A publisher whose names change all the time must fill neither the log nor the memory.
+        """
+        with self._lock:
+            if kind in self._logged_at:
+                return False
+        return self._is_due(group) and self._is_due(kind, once=True)
 
     def _is_due(self, kind: str, *, once: bool = False) -> bool:
         now = time.monotonic()

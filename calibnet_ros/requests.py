@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class FrameRequest:
         timeout_s: longest wait.
         score_threshold: None for the node's parameter.
         include_label_image, include_cloud: what the client wants beside the instances.
+        asked_at: monotonic time of the request.
         on_stage: told of each stage as `Segment.Feedback` numbers them; called from any thread.
     """
 
@@ -41,6 +43,13 @@ class FrameRequest:
     include_cloud: bool
     on_stage: Callable[[int], None] = lambda stage: None
     reply: Future = field(default_factory=Future)
+    asked_at: float = field(default_factory=time.monotonic)
+
+    def is_answered_by(self, stamp_ns: int, paired_at: float) -> bool:
+        """Whether a pair is late enough."""
+        if self.not_before_ns == 0:
+            return paired_at >= self.asked_at
+        return self.not_before_ns <= stamp_ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +121,24 @@ class FrameRequests:
         finally:
             self._node.destroy_timer(timer)
 
-    def due(self, stamp_ns: int) -> list[FrameRequest]:
-        """Take out the requests that a colour image of this stamp answers."""
+    def due(self, stamp_ns: int, paired_at: float) -> list[FrameRequest]:
+        """Take out the requests that a pair answers.
+
+        Args:
+            stamp_ns: of the colour image.
+            paired_at: monotonic time of pairing; one that was there before the request is no answer
+                to "the next".
+        """
         with self._lock:
-            found = [entry for entry in self._waiting if entry.not_before_ns <= stamp_ns]
+            found = [entry for entry in self._waiting if entry.is_answered_by(stamp_ns, paired_at)]
             self._waiting = [entry for entry in self._waiting if entry not in found]
         return found
 
     def wants(self, stamp_ns: int) -> bool:
         """Whether a request waits that a colour image of this stamp would answer."""
         with self._lock:
-            return any(entry.not_before_ns <= stamp_ns for entry in self._waiting)
+            now = time.monotonic()
+            return any(entry.is_answered_by(stamp_ns, now) for entry in self._waiting)
 
     def answer(self, request: FrameRequest, reply: Reply) -> None:
         """End a request; the first answer counts."""

@@ -39,7 +39,7 @@ def save_frame(folder: Path, perception: Perception, *, model_id: str, values: V
         BagError: the frame cannot be written as a recording.
     """
     seconds, nanoseconds = divmod(perception.frame.stamp_ns, 1_000_000_000)
-    target = _unused(folder / f"frame_{seconds}_{nanoseconds:09d}")
+    target = _unused(folder.expanduser() / f"frame_{seconds}_{nanoseconds:09d}")
     with atomic_folder(target) as workshop:
         workshop.mkdir()
         encoding = "16UC1" if perception.depth_encoding in ("16UC1", "mono16") else "32FC1"

@@ -95,6 +95,7 @@ class Stream:
         is_wanted: whether a pair of this stamp is to be processed.
         sequence: results published.
         skipped: pairs that a newer one replaced since the last result.
+        calibration_fault: why the newest results have no geometry although a CameraInfo is there.
         withheld: results in another frame that were left out for want of a transform.
     """
 
@@ -108,6 +109,7 @@ class Stream:
     sequence: int = 0
     skipped: int = 0
     withheld: int = 0
+    calibration_fault: str = ""
 
     @classmethod
     def open(
@@ -139,6 +141,7 @@ class Stream:
             listener=listener,
             on_pair=lambda pair: listener.stream.put(pair),
             decoder=cv_bridge_decoder(),
+            is_urgent=camera.requests.wants,
         )
         source = FrameInput(
             node,

@@ -28,7 +28,8 @@ _TABLE_LENGTH = 4096
 _ROWS_AT_ONCE = 32  # keeps the iteration's arrays in the processor's cache
 _MAX_STEPS = 12
 _TOLERANCE_PX = 1e-3
-_CACHED_CAMERAS = 4
+_CACHED_CAMERAS = 8
+"""Cameras in turn that are more than this would cost their rays anew with every frame."""
 
 
 class CameraModelError(ValueError):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibnet_core.perception.accounting import DropReason
+from calibnet_core.perception.camera_rays import CameraModelError, check_camera_model
 from calibnet_core.perception.image_codec import (
     DepthUnit,
     ImageFormatError,
@@ -57,7 +58,8 @@ def frame_from_images(
         name: of the frame.
 
     Returns:
-        A frame with the stamp and the frame id of the colour image; `depth_m` is all NaN where
+        A frame with the stamp and the frame id of the colour image, with what it was paired by
+        where it has no stamp; `depth_m` is all NaN where
         there is no depth.
 
     Raises:
@@ -87,12 +89,30 @@ def frame_from_images(
             depth_m=depth_m,
             depth_encoding=depth_encoding,
             intrinsics=intrinsics,
-            stamp_ns=header_stamp_ns(color.header),
+            # A driver that sets no stamp is paired by arrival, and known by it from here on.
+            stamp_ns=header_stamp_ns(color.header) or color.stamp_ns,
             frame_id=str(color.header.frame_id),
             name=name,
         )
     except FrameError as error:  # more pixels than any RGB-D camera has
         raise ImageFormatError(str(error), DropReason.BAD_SIZE) from error
+
+
+def calibration_fault(info: Any, size: tuple[int, int], *, rectified: Rectified = "auto") -> str:
+    """Why a CameraInfo says nothing of an image of (height, width) pixels; empty if it does."""
+    intrinsics = intrinsics_from_camera_info(info, size, rectified=rectified)
+    if intrinsics is None:
+        if not (info.k[0] > 0 or info.p[0] > 0):
+            return "it has no focal length, so the camera is not calibrated; calibrate it"
+        return (
+            f"it is of {info.width}x{info.height} pixels with focal lengths {info.k[0]:g} and "
+            f"{info.k[4]:g}, the image has {size[1]}x{size[0]}; use the CameraInfo beside the image"
+        )
+    try:
+        check_camera_model(intrinsics)
+    except CameraModelError as error:
+        return str(error)
+    return ""
 
 
 def _depth_m(

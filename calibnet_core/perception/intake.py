@@ -172,6 +172,7 @@ class FrameIntake:
         listener: is told of faults.
         on_pair: gets each pair. It must see to it that the pair is counted where it ends.
         decoder: reads colour encodings that are not read here.
+        is_urgent: whether a pair of this colour stamp is waited for, so that no rate keeps it back.
 
     Attributes:
         num_handed_over: pairs that `on_pair` got.
@@ -185,8 +186,9 @@ class FrameIntake:
         listener: IntakeListener,
         on_pair: Callable[[FramePair], None],
         decoder: ColorDecoder | None = None,
+        is_urgent: Callable[[int], bool] = lambda stamp_ns: False,
     ) -> None:
-        self.settings = settings
+        self.settings, self._is_urgent = settings, is_urgent
         self.ledger, self._listener, self._on_pair = ledger, listener, on_pair
         self.num_handed_over = 0
         self._decoder = decoder
@@ -288,7 +290,7 @@ class FrameIntake:
     def _take(self, color: ReceivedImage, depth: ReceivedImage | None) -> None:
         self.ledger.paired(with_depth=depth is not None)
         self._newest_place = max(self._newest_place, color.place)
-        if self._is_too_soon(color.stamp_ns):
+        if self._is_too_soon(color.stamp_ns) and not self._is_urgent(color.stamp_ns):
             self.ledger.pair_dropped(DropReason.OVER_RATE)
             return
         self._passed_ns = color.stamp_ns

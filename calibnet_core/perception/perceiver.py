@@ -192,7 +192,9 @@ class Perceiver:
                     frame.stamp_ns, seen, score_threshold=settings.score_threshold
                 )
             else:
-                tracks = [replace(t, is_shown=True) for t in self.tracker.identify(seen)]
+                tracks = [
+                    replace(t, is_shown=True) for t in self.tracker.identify(seen, frame.stamp_ns)
+                ]
         is_shown = [track.is_shown for track in tracks]
         instances, rois = _chosen(instances, rois, is_shown)
         status = FrameStatus.OK if has_depth else FrameStatus.DEPTH_MISSING

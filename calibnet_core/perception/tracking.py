@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from calibnet_core.perception.association import Look, common_step, match
 from calibnet_core.perception.mask_codec import Roi
 
-RESTART_NS = 500_000_000
-"""A stamp older than the newest by more than this means that time restarted."""
-
 MAX_UNSEEN_TRACKS = 64
 """At most so many tracks wait to be seen again, those seen last; others end before `max_gap_s`.
 It bounds memory and time where noise makes new objects in every frame."""
@@ -42,6 +39,9 @@ class TrackingSettings:
     hysteresis: float = 0.1
     """A track that is shown stays shown until its score falls this far below the threshold;
     0 to 0.5."""
+    restart_s: float = 0.5
+    """A stamp older than the newest by more than this means that time restarted; 0.05 to 10
+    seconds, as for pairing."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_gap_s <= 30.0:
@@ -50,6 +50,15 @@ class TrackingSettings:
             raise ValueError(f"tracking.iou_weight is {self.iou_weight}; choose 0 to 1")
         if not 0.0 <= self.hysteresis <= 0.5:
             raise ValueError(f"detection.hysteresis is {self.hysteresis}; choose 0 to 0.5")
+        if not 0.05 <= self.restart_s <= 10.0:
+            raise ValueError(
+                f"sync.reset_on_backward_jump is {self.restart_s} s; choose 0.05 to 10"
+            )
+
+    @property
+    def restart_ns(self) -> int:
+        """`restart_s` in nanoseconds."""
+        return round(self.restart_s * 1e9)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,16 +134,16 @@ class Tracker:
 
         Args:
             stamp_ns: of the colour image. One that is older than the newest by more than
-                `RESTART_NS` starts anew, as `reset` does except for the ids, which go on. A frame
-                that is less late is matched like any other, but a track keeps what it learned from
-                a newer one.
+                `settings.restart_s` starts anew, as `reset` does except for the ids, which go on.
+                A frame that is less late is matched like any other, but a track keeps what it
+                learned from a newer one.
             observations: everything that scores above the threshold less the hysteresis.
             score_threshold: what a new track must exceed.
 
         Returns:
             One assignment for each observation. An object's is the same in whatever order they are.
         """
-        if self._newest_ns is not None and stamp_ns < self._newest_ns - RESTART_NS:
+        if self._newest_ns is not None and stamp_ns < self._newest_ns - self.settings.restart_ns:
             self._restart()
         self._end_lost_tracks(stamp_ns)
         # Best first, and ties by place, so that ids do not depend on the order given.
@@ -165,12 +174,24 @@ class Tracker:
         self._bound_unseen_tracks()
         return assignments
 
-    def identify(self, observations: Sequence[Observation]) -> list[TrackAssignment]:
+    def identify(
+        self, observations: Sequence[Observation], stamp_ns: int | None = None
+    ) -> list[TrackAssignment]:
         """Assign without taking the observations in: nothing changes, unknown ones get id 0.
 
         They are compared with the tracks as of the newest frame, and get the age and `is_shown`
         that these had there.
+
+        Args:
+            observations: of a frame that is not taken in.
+            stamp_ns: of that frame; where it is farther from the newest than a track may be unseen,
+                or older than a restart allows, no track is known. None takes the newest frame's.
         """
+        if stamp_ns is not None and self._newest_ns is not None:
+            ahead_ns = stamp_ns - self._newest_ns
+            longest_ns = round(max(self.settings.max_gap_s, 1.5 * self._period_s()) * 1e9)
+            if ahead_ns > longest_ns or ahead_ns < -self.settings.restart_ns:
+                return [_NO_TRACK] * len(observations)
         looks = [Look.of(seen.mask, seen.roi, seen.position) for seen in observations]
         matched = self._match(
             self._expected_looks(looks), looks, [True] * len(looks), self._newest_ns or 0
@@ -195,9 +216,12 @@ class Tracker:
         self._tracks.append(track)
         return track
 
+    def _period_s(self) -> float:
+        return statistics.median(self._intervals_s or (_ASSUMED_PERIOD_S,))
+
     def _end_lost_tracks(self, stamp_ns: int) -> None:
         gap_s = self.settings.max_gap_s
-        period_s = statistics.median(self._intervals_s or (_ASSUMED_PERIOD_S,))
+        period_s = self._period_s()
         neighbour_s = max(gap_s, _PERIODS_WITHOUT_GAP * period_s)
 
         def is_alive(track: _Track) -> bool:

@@ -160,6 +160,11 @@ def _values(arguments: argparse.Namespace) -> Values:
             "sync.mode is approximate, which message_filters decides while messages arrive; choose "
             "nearest, exact or latest to evaluate recordings"
         )
+    if values["geometry.box_up_axis"] == "gravity":
+        raise ConfigError(
+            "geometry.box_up_axis is gravity, which needs the robot's transforms; choose none or "
+            "camera to evaluate recordings"
+        )
     return values
 
 

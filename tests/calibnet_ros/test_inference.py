@@ -287,14 +287,18 @@ def test_without_a_transform_the_result_goes_out_and_what_was_withheld_is_counte
     moving = Moving(error=TransformError("nobody knows base_link"), prefixes=[])
     bench = make_bench(moving)
     moved = []
-    bench.cameras[0].outputs.publish_transformed = lambda *args: moved.append(args)
+    outputs = bench.cameras[0].outputs
+    outputs.publish_transformed = lambda *args: moved.append(args)
     bench.see()
-    assert (len(bench.published), moved, bench.streams[0].withheld) == (1, [], 1)
+    assert (len(bench.published), bench.streams[0].withheld) == (1, 0)  # nobody listens there
+    outputs.has_listeners_in_target = lambda: True
+    bench.see()
+    assert (len(bench.published), moved, bench.streams[0].withheld) == (2, [], 1)
     assert "nobody knows base_link" in bench.cameras[0].reporter.last_error
     moving.error = None
     bench.see()
     assert moved[0][0].frame.frame_id == "base_link"
-    assert moving.prefixes == ["inferring/left/"] * 2  # objects are told in the camera's own frame
+    assert moving.prefixes == ["inferring/left/"] * 3  # objects are told in the camera's own frame
 
 
 def test_a_broadcast_that_fails_does_not_unmake_the_result(make_bench):

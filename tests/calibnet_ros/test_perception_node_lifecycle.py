@@ -78,6 +78,8 @@ def test_with_autostart_the_node_becomes_active_before_a_simulated_clock_begins(
     robot = start_robot(parameters={"use_sim_time": True})
     robot.wait_for_state("active")
     assert robot.state() == "active"
+    known = len(robot.reports)
+    robot.wait_for(lambda: len(robot.reports) > known + 2, "diagnostics while time stands still")
 
 
 def test_the_node_walks_its_states_again_and_again(unconfigured):

@@ -80,6 +80,29 @@ def test_without_calibration_masks_are_published_and_diagnostics_ask_for_it(star
     wait_for(lambda: statuses(robot.ask()) == {InstanceMask.GEOMETRY_OK}, "geometry")
 
 
+def test_a_calibration_that_cannot_be_used_is_told_with_the_reason(start_robot):
+    robot = start_robot(parameters={"input.timeout": 0.5})
+    robot.sends_info = False
+    robot.wait_until_connected()
+    for changes, words in (
+        ({"k": [0.0] * 9, "p": [0.0] * 12}, ["no focal length"]),
+        ({"height": 480, "width": 640}, ["640x480", "64x48"]),
+        ({"distortion_model": "purple", "d": [0.1] * 5}, ["purple"]),
+    ):
+
+        def warned(changes=changes, words=words):
+            robot.info.publish(camera_info_msg(**changes))
+            robot.ask()
+            status, _ = robot.fresh_report()
+            return status if all(word in status.message for word in words) else None
+
+        assert robot.wait_for(warned, f"a warning with {words}").level == DiagnosticStatus.WARN
+    robot.sends_info = True
+    robot.wait_for(lambda: statuses(robot.ask()) == {InstanceMask.GEOMETRY_OK}, "geometry")
+    status, _ = robot.fresh_report()
+    assert "no geometry" not in status.message
+
+
 def test_another_calibration_in_the_middle_of_the_stream_is_followed_and_logged(robot):
     before = robot.ask().instances[0].centroid
     robot.sends_info = False

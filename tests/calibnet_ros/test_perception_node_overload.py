@@ -12,7 +12,7 @@ pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 from tests.support.ros import stamp_ns_of
 from tests.support.stub_perception_node import sleep_order
 
-pytestmark = [pytest.mark.ros, pytest.mark.timing]
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 INFERENCE_S = 0.2
 CAMERA_PERIOD_S = 0.02

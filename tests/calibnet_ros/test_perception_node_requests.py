@@ -17,7 +17,6 @@ from action_msgs.msg import GoalStatus
 from calibnet_ros.action import Segment
 from calibnet_ros.srv import GetInstanceCloud, SegmentOnce
 from rclpy.action import ActionClient
-from rclpy.serialization import serialize_message
 from std_srvs.srv import SetBool, Trigger
 
 from calibnet_core.data.bags import open_rgbd_bag, read_frames
@@ -100,8 +99,8 @@ def test_a_frame_is_answered_with_what_was_published_for_it(robot):
     response = call.result()
     assert (response.success, response.error_code, response.message) == (True, Code.OK, "")
     stamp_ns = stamp_ns_of(response.instances)
-    # As bytes: values that are not known are NaN, which equals nothing.
-    assert serialize_message(response.instances) == serialize_message(robot.answer(stamp_ns))
+    # As text: values that are not known are NaN, which equals nothing.
+    assert repr(response.instances) == repr(robot.answer(stamp_ns))
     labels = pixels_of(response.label_image)
     assert (labels[RED_BOX] == 1).all()
     assert (labels[GREEN_BOX] == 2).all()
@@ -203,6 +202,45 @@ def test_while_paused_a_request_is_answered_and_nobody_else_hears_of_it(robot):
     assert len(response.instances.instances) == 2
     assert response.instances.sequence == 0
     assert len(robot.results) == heard
+
+
+def test_while_paused_the_cloud_of_what_was_answered_can_be_had(robot):
+    enable(robot, False)
+    call = Call(robot)
+    ask_until_answered(robot, call)
+    answer = call.result().instances
+    request_ = GetInstanceCloud.Request(stamp=answer.header.stamp, instance_id=1)
+    response = robot.call(GetInstanceCloud, "get_instance_cloud", request_)
+    assert (response.success, response.message) == (True, "")
+    assert response.cloud.header == answer.header
+
+
+def test_after_a_long_pause_an_object_at_the_same_place_is_not_taken_for_the_old_one(robot):
+    known = {each.track_id for each in robot.ask().instances}
+    enable(robot, False)
+    robot.next_stamp(periods=36_000)  # an hour of stamps
+    call = Call(robot)
+    ask_until_answered(robot, call)
+    assert not known & {each.track_id for each in call.result().instances.instances}
+
+
+def test_a_limited_rate_keeps_no_request_waiting(robot):
+    assert robot.set_parameters(input__max_rate=0.01)[0].successful
+    robot.send_pair(robot.next_stamp())
+    call = Call(robot)
+    ask_until_answered(robot, call)
+    assert call.result().success
+    robot.set_parameters(input__max_rate=0.0)
+
+
+def test_one_moment_that_goes_wrong_counts_once_for_however_many_clients(robot):
+    robot.ask()
+    calls = [Call(robot, score_threshold=threshold) for threshold in (0.1, 0.2, 0.3)]
+    time.sleep(0.5)
+    robot.send_pair(robot.next_stamp(), order=FAIL)
+    assert {call.result().error_code for call in calls} <= {Code.FAILED, Code.TIMEOUT}
+    assert robot.state() == "active"
+    assert robot.ask().instances
 
 
 def test_the_cloud_of_an_instance_can_be_had_afterwards(robot):

@@ -16,7 +16,7 @@ from calibnet_ros.command import main
 from tests.support.ros import STUB, NodeProcess, Robot, node_command, wait_for
 from tests.support.stub_perception_node import sleep_order
 
-pytestmark = [pytest.mark.ros, pytest.mark.timing]
+pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 # What the node promises. A run that exceeds it is one that waits for something it should not.
 PROMISE_S = 2.0

@@ -117,7 +117,8 @@ def test_results_come_in_the_wanted_frame_as_of_the_time_of_the_image(
         axes = Rotation.from_quat([turn.x, turn.y, turn.z, turn.w]).as_matrix()
         assert np.abs(axes[2]).max() == pytest.approx(1.0, abs=1e-6)
     assert ours.instances[0].depth_median == pytest.approx(RED_DEPTH_M, abs=1e-3)
-    names = {f"calibnet/object_{each.track_id}" for each in ours.instances}
+    node = robot.node_name.lstrip("/")
+    names = {f"{node}/object_{each.track_id}" for each in ours.instances}
     wait_for(lambda: names <= {msg.child_frame_id for msg in broadcast}, "frames of the objects")
     assert {msg.header.frame_id for msg in broadcast} == {FRAME_ID}
 

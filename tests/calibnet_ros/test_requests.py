@@ -193,17 +193,25 @@ def test_only_a_frame_that_is_late_enough_is_an_answer_and_each_request_is_taken
         bench.wait(asked)
     wants = bench.requests.wants
     assert [wants(stamp_ns) for stamp_ns in (99, 100, 199, 200)] == [False, True, True, True]
-    assert bench.requests.due(99) == []
-    assert bench.requests.due(150) == [early]
-    assert bench.requests.due(150) == []
+    assert bench.requests.due(99, 0.0) == []
+    assert bench.requests.due(150, 0.0) == [early]
+    assert bench.requests.due(150, 0.0) == []
     assert not wants(150)
-    assert bench.requests.due(200) == [late]
+    assert bench.requests.due(200, 0.0) == [late]
+
+
+def test_the_next_frame_is_none_that_was_paired_before_the_request(bench):
+    before = time.monotonic()
+    asked = request()
+    bench.wait(asked)
+    assert bench.requests.due(10**18, before) == []
+    assert bench.requests.due(5, time.monotonic()) == [asked]
 
 
 def test_all_that_wait_can_be_ended_together_but_not_what_is_at_work(bench):
     at_work, waiting = request(), request(not_before_ns=10**18)
     tasks = [bench.wait(asked) for asked in (at_work, waiting)]
-    assert bench.requests.due(5) == [at_work]
+    assert bench.requests.due(5, time.monotonic()) == [at_work]
     bench.requests.answer_all(TOO_LATE)
     assert bench.outcome(tasks[1])[0] is TOO_LATE
     assert not tasks[0].done()

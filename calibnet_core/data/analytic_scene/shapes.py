@@ -138,7 +138,7 @@ class Plane:
         normal = np.array(self.normal)
         height = normal @ np.array(self.point) - normal @ origins
         slope = normal @ directions
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             reached: Array = np.where(slope < 0.0, height / slope, np.inf)
         return _first_positive(reached)
 
@@ -198,7 +198,7 @@ class Box:
         """See `Shape.intersect`."""
         half = np.array(self.half_extents)[:, None]
         start, slope = self.local(origins), _turn(directions, -self.yaw)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             first, second = (-half - start) / slope, (half - start) / slope
         # 0 / 0: the ray lies in the plane of a face, which then limits nothing.
         on_face = np.isnan(first) | np.isnan(second)
@@ -239,7 +239,7 @@ class Cylinder:
         """See `Shape.intersect`."""
         start = self.local(origins)
         side_in, side_out = _quadratic_roots(start[:2], directions[:2], self.radius)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             bottom = (-self.half_height - start[2]) / directions[2]
             top = (self.half_height - start[2]) / directions[2]
         on_end = np.isnan(bottom) | np.isnan(top)
@@ -269,7 +269,7 @@ def _quadratic_roots(start: Array, slope: Array, radius: float) -> tuple[Array, 
     """Both t at which |start + t * slope| equals the radius; (inf, -inf) where the ray misses."""
     a, b, c = dot(slope, slope), dot(start, slope), dot(start, start) - radius * radius
     discriminant = b * b - a * c
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         root = np.sqrt(np.maximum(discriminant, 0.0))
         near, far = (-b - root) / a, (-b + root) / a
     # A ray along the axis of a cylinder never meets its side: it is inside for ever or never.

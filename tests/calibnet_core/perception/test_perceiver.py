@@ -106,7 +106,9 @@ def test_without_tracking_all_above_the_threshold_are_published_without_a_name()
 def test_a_glance_names_the_known_shows_all_and_changes_nothing() -> None:
     perceiver = Perceiver(PerceptionSettings())
     perceiver.perceive(frame_at(0.0), seen((10, 0.9)))
-    glanced = perceiver.glance(frame_at(50.0), seen((100, 0.9), (10, 0.1)))
+    glanced = perceiver.glance(frame_at(0.5), seen((100, 0.9), (10, 0.1)))
+    long_after = perceiver.glance(frame_at(50.0), seen((10, 0.9)))
+    assert [track.track_id for track in long_after.tracks] == [0]
     assert glanced.tracks == (
         TrackAssignment(track_id=0, age=0, is_shown=True),
         TrackAssignment(track_id=1, age=1, is_shown=True),

@@ -20,6 +20,7 @@ SIZE = (96, 128)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_eight_rendered_frames_are_learnt_by_heart(tmp_path: Path) -> None:
     data = write_rendered_set(tmp_path / "tables", 8, size=SIZE)
     config = tiny_config(

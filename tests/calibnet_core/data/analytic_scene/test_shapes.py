@@ -64,6 +64,12 @@ def test_a_ray_along_a_face_or_an_axis_is_well_defined() -> None:
     assert can.intersect(column((0.0, -3.0, 5.0)), column((0.0, 1.0, 0.0)))[0] == 2.0
 
 
+def test_a_ray_that_is_all_but_along_a_face_never_meets_it() -> None:
+    box = Box(center=(0.0, 0.0, 0.0), half_extents=(1.0, 1.0, 1.0), material=GREY)
+    outside = box.intersect(column((0.0, 0.0, 3.0)), column((0.0, 1.0, -1e-311)))
+    assert outside[0] == np.inf
+
+
 def test_a_plane_is_seen_from_its_front_only() -> None:
     floor = Plane(point=(0.0, 0.0, 1.0), normal=(0.0, 0.0, 1.0), material=GREY)
     assert floor.intersect(column((0.0, 0.0, 3.0)), column((0.5, 0.0, -1.0)))[0] == 2.0
