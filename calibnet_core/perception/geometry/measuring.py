@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from calibnet_core.perception.camera_rays import (
     CameraModelError,
-    camera_rays,
     check_camera_model,
     pixel_footprints,
     sees_everywhere,
 )
-from calibnet_core.perception.geometry.box import box_extents, largest_face, orient_box
+from calibnet_core.perception.geometry.box import box_extents, orient_boxes, pick_points
+from calibnet_core.perception.geometry.canvas import Canvas, SampledObject, lay_out
 from calibnet_core.perception.geometry.outline import outlines
 from calibnet_core.perception.geometry.samples import (
     Crop,
@@ -24,7 +25,7 @@ from calibnet_core.perception.geometry.samples import (
     crop_object,
     sample_surface,
 )
-from calibnet_core.perception.geometry.surface import SampledObject, Surface, fit_surfaces
+from calibnet_core.perception.geometry.surface import Surfaces, fit_surfaces
 from calibnet_core.perception.geometry.values import (
     GeometrySettings,
     GeometryStatus,
@@ -83,23 +84,18 @@ def measure_objects(
     samples = [sample_surface(crop, settings, frame.size) for crop in crops]
     if intrinsics is None:
         return tuple(_only_depths(*pair) for pair in zip(ratios, samples, strict=True))
-    geometries = [
-        ObjectGeometry(status=GeometryStatus.TOO_FEW_POINTS, depth_valid_ratio=ratio)
-        for ratio in ratios
-    ]
-    found = [index for index, grid in enumerate(samples) if grid is not None]
-    if not found:
-        return tuple(geometries)
-    objects = [
-        _sampled(crop, grid, intrinsics)
-        for crop, grid in zip(crops, samples, strict=True)
+    found = [
+        (SampledObject(crop=crop, samples=grid), ratio)
+        for crop, grid, ratio in zip(crops, samples, ratios, strict=True)
         if grid is not None
     ]
-    surfaces = fit_surfaces(objects, intrinsics)
-    edges = outlines(objects, surfaces)
-    for index, thing, surface, edge in zip(found, objects, surfaces, edges, strict=True):
-        geometries[index] = _measure(thing, surface, edge, ratios[index], settings, vertical)
-    return tuple(geometries)
+    measured = iter(_measure(found, intrinsics, settings, vertical) if found else ())
+    return tuple(
+        ObjectGeometry(status=GeometryStatus.TOO_FEW_POINTS, depth_valid_ratio=ratio)
+        if grid is None
+        else next(measured)
+        for grid, ratio in zip(samples, ratios, strict=True)
+    )
 
 
 def _usable_intrinsics(frame: RgbdFrame) -> CameraIntrinsics | None:
@@ -129,78 +125,101 @@ def _only_depths(ratio: float, samples: SurfaceSamples | None) -> ObjectGeometry
     )
 
 
-def _sampled(crop: Crop, samples: SurfaceSamples, intrinsics: CameraIntrinsics) -> SampledObject:
-    grid = (samples.rows, samples.columns)
-    return SampledObject(
-        mask=crop.mask,
-        samples=samples,
-        rays=camera_rays(intrinsics)[crop.window][grid].reshape(-1, 2),
-        footprint=pixel_footprints(intrinsics)[crop.window][grid].ravel(),
-    )
-
-
 def _measure(
-    thing: SampledObject,
-    surface: Surface,
-    outline: _Array,
-    ratio: float,
+    found: Sequence[tuple[SampledObject, float]],
+    intrinsics: CameraIntrinsics,
     settings: GeometrySettings,
     vertical: _Array | None,
-) -> ObjectGeometry:
-    samples = thing.samples
-    points = _visible_points(thing, surface)
-    centroid = points.sum(axis=1) / points.shape[1]
-    moment = points @ points.T / points.shape[1] - centroid[:, None] * centroid
+) -> list[ObjectGeometry]:
+    """Measure one or more objects, each with its share of usable depth, all at once."""
+    objects = [thing for thing, _ in found]
+    canvas = lay_out(objects, intrinsics)
+    surfaces = fit_surfaces(objects, canvas, intrinsics)
+    outline, outline_bounds = outlines(objects, canvas, surfaces)
+    centroids, moments = _centroids_and_moments(canvas, surfaces)
+    covariances = _centroid_covariances(objects, centroids, moments, settings)
+    areas = _areas(objects, surfaces)
 
-    smooth = surface.directions / surface.smooth - centroid[:, None]
-    outline = outline - centroid[:, None]
-    face = largest_face(smooth, surface.normals, moment, surface.noise * float(centroid[2]) ** 2)
-    rotation = orient_box(smooth, outline, moment, face, vertical)
-    center, size = box_extents(smooth, outline, rotation)
-    near, median, far = samples.percentiles()
-    return ObjectGeometry(
-        status=GeometryStatus.OK,
-        depth_valid_ratio=ratio,
-        depth_near_m=near,
-        depth_median_m=median,
-        depth_far_m=far,
-        centroid=centroid,
-        covariance=_centroid_covariance(samples, centroid, moment, settings),
-        box_center=centroid + center,
-        box_rotation=rotation,
-        box_size=size,
-        surface_area_m2=_area(thing, surface),
+    counts = np.diff(surfaces.bounds)
+    centers = np.repeat(centroids, counts, axis=0).T
+    outline -= np.repeat(centroids, np.diff(outline_bounds), axis=0).T
+    smooth = surfaces.directions / surfaces.smooth - centers
+    points = pick_points(smooth, surfaces.normals, surfaces.bounds, outline, outline_bounds)
+    noise_m = surfaces.noise * centroids[:, 2] ** 2
+    rotations = orient_boxes(points, moments, noise_m, vertical)
+    box_centers, sizes = box_extents(points, rotations)
+    box_centers += centroids
+    geometries = []
+    for index, (thing, ratio) in enumerate(found):
+        near, median, far = thing.samples.percentiles()
+        geometries.append(
+            ObjectGeometry(
+                status=GeometryStatus.OK,
+                depth_valid_ratio=ratio,
+                depth_near_m=near,
+                depth_median_m=median,
+                depth_far_m=far,
+                centroid=centroids[index],
+                covariance=covariances[index],
+                box_center=box_centers[index],
+                box_rotation=rotations[index],
+                box_size=sizes[index],
+                surface_area_m2=areas[index],
+            )
+        )
+    return geometries
+
+
+def _centroids_and_moments(canvas: Canvas, surfaces: Surfaces) -> tuple[_Array, _Array]:
+    """(K, 3) means and (K, 3, 3) covariances of the objects' visible points.
+
+    These are all samples, and the open places that the surfaces lead to.
+    """
+    is_open = np.flatnonzero(surfaces.is_open)
+    open_places = surfaces.places.take(is_open)
+    is_visible, depth_m = canvas.is_kept.copy(), canvas.depth_m.copy()
+    is_visible[open_places] = True
+    depth_m[open_places] = 1.0 / surfaces.inverse_depth.take(is_open)
+    places = np.flatnonzero(is_visible)
+    rays = canvas.rays.take(places)
+    points = np.ones((4, places.size))  # with the 1 one product gives sums and squares
+    points[2] = depth_m.take(places)
+    np.multiply(rays.real, points[2], out=points[0])
+    np.multiply(rays.imag, points[2], out=points[1])
+    sums = np.stack(
+        [
+            # A copy, since BLAS is slow at products of a narrow matrix with itself.
+            points[:, first:last].copy() @ points[:, first:last].T
+            for first, last in itertools.pairwise(canvas.bounds(places).tolist())
+        ]
     )
+    sums /= sums[:, 3:, 3:]
+    centroids = sums[:, 3, :3]
+    return centroids, sums[:, :3, :3] - centroids[:, :, None] * centroids[:, None]
 
 
-def _visible_points(thing: SampledObject, surface: Surface) -> _Array:
-    """(3, P) points of all samples, and of the open places that the surface leads to."""
-    places = np.flatnonzero(thing.samples.is_kept)
-    count, is_open = places.size, np.flatnonzero(surface.is_open)
-    points = np.empty((3, count + is_open.size))
-    points[2, :count] = thing.samples.depth_m.ravel().take(places)
-    np.reciprocal(surface.inverse_depth[is_open], out=points[2, count:])
-    points[:2, :count] = thing.rays.take(places, axis=0).T
-    points[:2, count:] = surface.directions[:2, is_open]
-    points[:2] *= points[2]
-    return points
+def _areas(objects: Sequence[SampledObject], surfaces: Surfaces) -> list[float]:
+    """Areas of the whole masks; the samples that were chosen stand for all."""
+    parts = np.stack([surfaces.area, surfaces.area * surfaces.is_open, surfaces.is_open])
+    sums = np.add.reduceat(parts, surfaces.bounds[:-1], axis=1).T.tolist()
+    areas = []
+    for thing, number, (total, on_open, num_open) in zip(
+        objects, np.diff(surfaces.bounds).tolist(), sums, strict=True
+    ):
+        on_samples = (total - on_open) / max(1, number - num_open)
+        count = thing.samples.ordered_depth_m.size
+        mean = (on_samples * count + on_open) / (count + num_open)
+        areas.append(mean * int(np.count_nonzero(thing.crop.mask)))
+    return areas
 
 
-def _area(thing: SampledObject, surface: Surface) -> float:
-    """Area of the whole mask; the samples that were chosen stand for all."""
-    on_open = surface.area[surface.is_open]
-    on_samples = float(surface.area.sum() - on_open.sum()) / max(
-        1, surface.area.size - on_open.size
-    )
-    count = thing.samples.sorted_depth_m.size
-    mean = (on_samples * count + float(on_open.sum())) / (count + on_open.size)
-    return mean * int(np.count_nonzero(thing.mask))
-
-
-def _centroid_covariance(
-    samples: SurfaceSamples, centroid: _Array, moment: _Array, settings: GeometrySettings
+def _centroid_covariances(
+    objects: Sequence[SampledObject],
+    centroids: _Array,
+    moments: _Array,
+    settings: GeometrySettings,
 ) -> _Array:
-    """(3, 3) covariance of the centroid.
+    """(K, 3, 3) covariances of the centroids.
 
     Three errors add up. Which points are seen: the points' spread by their number, as if they had
     been drawn one by one, which stands for the grid and for about a pixel of error in the mask.
@@ -211,11 +230,15 @@ def _centroid_covariance(
     In 750 noisy trials of slabs, spheres and boxes at 0.6 to 2 m the ellipsoid that should hold
     90 % held at least 98 %; where noise was as modelled, its size was 1.6 times that of the errors.
     """
-    ascending = samples.sorted_depth_m.astype(np.float64)
-    squares = ascending * ascending
-    variance = settings.depth_noise**2 * float(squares @ squares) / ascending.size
-    patches = max(1.0, ascending.size * (samples.stride / settings.noise_patch_px) ** 2)
-    along = centroid / centroid[2]
-    covariance = moment / ascending.size + _UNIT * _ROUNDING_M**2
-    covariance += along[:, None] * along * (variance / patches)
-    return covariance
+    variances, counts = [], []
+    for thing in objects:
+        depth_m = thing.samples.ordered_depth_m
+        squares = depth_m * depth_m
+        variance = settings.depth_noise**2 * float(squares @ squares) / depth_m.size
+        patches = depth_m.size * (thing.samples.stride / settings.noise_patch_px) ** 2
+        variances.append(variance / max(1.0, patches))
+        counts.append(depth_m.size)
+    along = centroids / centroids[:, 2:]
+    covariances: _Array = moments / np.array(counts)[:, None, None] + _UNIT * _ROUNDING_M**2
+    covariances += along[:, :, None] * along[:, None] * np.array(variances)[:, None, None]
+    return covariances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ _LEAST_READING_M = 1e-3
 STEEPEST = 5.67
 """Surfaces up to 80 degrees from facing the camera are followed; the tangent of that angle."""
 _NOISE_LIMIT = 4.0  # standard deviations that two neighbours may differ by
+_SHARES = (0.05, 0.5, 0.95)
 _LEAST_PIECE = 4  # samples; smaller pieces beside a large surface are flying pixels
 
 
@@ -46,7 +48,8 @@ class SurfaceSamples:
         depth_m: (h, w) float32 of the grid, NaN where it is not usable.
         is_kept: (h, w) bool, the readings that show the surface.
         is_open: (h, w) bool, where the mask has surface but no reading to trust: rim and holes.
-        sorted_depth_m: (N,) float32, theirs in ascending order.
+        ordered_depth_m: (N,) float32, theirs; the least, the median, the greatest and what
+            percentiles are made from are in their places of the ascending order.
     """
 
     rows: slice
@@ -56,17 +59,20 @@ class SurfaceSamples:
     depth_m: NDArray[np.float32]
     is_kept: NDArray[np.bool_]
     is_open: NDArray[np.bool_]
-    sorted_depth_m: NDArray[np.float32]
+    ordered_depth_m: NDArray[np.float32]
 
     def percentiles(self) -> tuple[float, float, float]:
         """Percentiles 5, 50 and 95 of depth in metres, by linear interpolation."""
-        last = self.sorted_depth_m.size - 1
-        values = []
-        for share in (0.05, 0.5, 0.95):
-            lower = int(share * last)
-            low, high = self.sorted_depth_m[[lower, min(lower + 1, last)]].tolist()
-            values.append(low + (share * last - lower) * (high - low))
-        return values[0], values[1], values[2]
+        near, median, far = (self._percentile(share) for share in _SHARES)
+        return near, median, far
+
+    def _percentile(self, share: float) -> float:
+        place = share * (self.ordered_depth_m.size - 1)
+        lower = int(place)
+        low = float(self.ordered_depth_m[lower])
+        if place == lower:
+            return low
+        return low + (place - lower) * (float(self.ordered_depth_m[lower + 1]) - low)
 
 
 def crop_object(
@@ -143,18 +149,16 @@ def _sample(
     usable = crop.is_usable[rows, columns]
     depth = np.where(usable, crop.depth_m[rows, columns], np.float32(np.nan))
     if erode:
-        size = 2 * erode + 1
-        kernel = np.ones((size, size), np.uint8)
         # Beyond the border of the image nothing is known, so no rim begins there: OpenCV's way.
-        inner = cv2.erode(crop.mask.view(np.uint8), kernel)
+        inner = cv2.erode(crop.mask.view(np.uint8), _square(2 * erode + 1))
         usable = usable & inner[rows, columns].view(np.bool_)
     if np.count_nonzero(usable) < settings.min_points:
         return None
-    ascending = np.sort(depth[usable])
-    kept = _without_outliers(depth, usable, ascending, settings, STEEPEST * stride * pixel)
+    ordered = _in_order(depth[usable])
+    kept = _without_outliers(depth, usable, ordered, settings, STEEPEST * stride * pixel)
     if kept is not usable:
-        ascending = np.sort(depth[kept])
-        if ascending.size < settings.min_points:
+        ordered = _in_order(depth[kept])
+        if ordered.size < settings.min_points:
             return None
     return SurfaceSamples(
         rows=rows,
@@ -164,14 +168,30 @@ def _sample(
         depth_m=depth,
         is_kept=kept,
         is_open=crop.mask[rows, columns] & ~usable,
-        sorted_depth_m=ascending,
+        ordered_depth_m=ordered,
     )
+
+
+def _in_order(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) readings, as `SurfaceSamples.ordered_depth_m`: half the cost of sorting them."""
+    last = depth_m.size - 1
+    places = {0, depth_m.size // 2, last}
+    for share in _SHARES:
+        lower = int(share * last)
+        places |= {lower, min(lower + 1, last)}
+    depth_m.partition(tuple(places))
+    return depth_m
+
+
+@lru_cache
+def _square(size: int) -> NDArray[np.uint8]:
+    return np.ones((size, size), np.uint8)
 
 
 def _without_outliers(
     depth: NDArray[np.float32],
     usable: NDArray[np.bool_],
-    ascending: NDArray[np.float32],
+    ordered: NDArray[np.float32],
     settings: GeometrySettings,
     steepest: float,
 ) -> NDArray[np.bool_]:
@@ -183,12 +203,18 @@ def _without_outliers(
     stand or fall with the test, and the smallest fall with it. Where no reading is far from the
     median, all stay.
     """
-    half = ascending.size // 2
-    median = float(ascending[half])
-    deviation = 1.4826 * float(np.partition(np.abs(ascending - median), half)[half])
-    limit = settings.outlier_mad * max(deviation, settings.depth_noise * median * median)
-    if median - float(ascending[0]) <= limit and float(ascending[-1]) - median <= limit:
+    half = ordered.size // 2
+    median = float(ordered[half])
+    reach = max(median - float(ordered[0]), float(ordered[-1]) - median)
+    # Half the readings lie within the median deviation: counting them is less than finding it.
+    enough = reach / (1.4826 * settings.outlier_mad)
+    if (
+        np.count_nonzero(np.abs(ordered - median) < enough) <= half
+        or reach <= settings.outlier_mad * settings.depth_noise * median**2
+    ):
         return usable
+    deviation = 1.4826 * float(np.partition(np.abs(ordered - median), half)[half])
+    limit = settings.outlier_mad * max(deviation, settings.depth_noise * median * median)
     z = np.where(usable, depth, np.float32(np.nan))
     least_step = _NOISE_LIMIT * settings.depth_noise
     step = z * (np.float32(steepest) + np.float32(least_step) * z)
@@ -205,7 +231,7 @@ def _without_outliers(
     sizes = np.bincount(pieces[usable], minlength=count)
     main = int(sizes.argmax())
     kept = np.abs(z - median) <= limit
-    if 2 * sizes[main] >= ascending.size:
+    if 2 * sizes[main] >= ordered.size:
         kept &= (sizes >= _LEAST_PIECE)[pieces]
     kept |= pieces == main
     kept &= usable

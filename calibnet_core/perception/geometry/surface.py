@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibnet_core.perception.geometry.canvas import TAP_REACH, Canvas, SampledObject
 from calibnet_core.perception.geometry.samples import STEEPEST, SurfaceSamples
 from calibnet_core.structures import CameraIntrinsics
 
@@ -22,17 +23,19 @@ _Array = NDArray[np.float64]
 
 _CHOSEN_SAMPLES = 200
 """About so many samples stand for the surface where not all are needed."""
-_TAP_ROWS, _TAP_COLUMNS = (taps.ravel() - 2.0 for taps in np.indices((5, 5), float))
-_MIDDLE_TAP = 12
+_TAPS = 2 * TAP_REACH + 1
+_TAP_ROWS, _TAP_COLUMNS = (
+    taps.ravel() - float(TAP_REACH) for taps in np.indices((_TAPS, _TAPS), float)
+)
 
 
-def _moment_matrix() -> _Array:
-    """(9, 50): sums over pairs of presence and inverse depth, by row and column of the window."""
+def _moment_matrix() -> NDArray[np.float32]:
+    """(50, 9): sums over pairs of presence and inverse depth, by row and column of the window."""
     ones, x, y = np.ones(25), _TAP_COLUMNS, _TAP_ROWS
     matrix = np.zeros((25, 2, 9))
     matrix[:, 0, :6] = np.stack([ones, x, y, x * x, x * y, y * y], axis=1)
     matrix[:, 1, 6:] = np.stack([ones, x, y], axis=1)
-    return np.ascontiguousarray(matrix.reshape(50, 9).T)
+    return matrix.reshape(50, 9).astype(np.float32)
 
 
 _MOMENTS = _moment_matrix()
@@ -45,14 +48,15 @@ _STEEPEST_AREA = 5.76
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Surface:
-    """An object's surface at M places of the sampling grid, a plane around each.
+class Surfaces:
+    """The surfaces of K objects at M places of their sampling grids, a plane around each.
 
-    The places are some of the samples, the ends of the grid's rows and columns, and all
-    places without a sample that samples stand around.
+    The places of an object are some of its samples, the ends of the grid's rows and columns, and
+    all places without a sample that samples stand around.
 
     Attributes:
-        places: (M,) where they are in the grid, counted along the rows.
+        bounds: (K + 1,) where the objects' shares of the places begin and end; none is empty.
+        places: (M,) where they are on the canvas, ascending.
         is_open: (M,) bool, where there is no sample.
         directions: (3, M) rays x, y, 1.
         scale: (2, M) width and height of the places' pixels at 1 m.
@@ -61,9 +65,10 @@ class Surface:
         slopes: (2, M) change of inverse depth by one column and by one row of pixels.
         normals: (3, M) unit normals.
         area: (M,) of the surface that each pixel shows, square metres.
-        noise: standard deviation of inverse depth, per metre: what is left beside the planes.
+        noise: (K,) standard deviation of inverse depth, per metre: what is left beside the planes.
     """
 
+    bounds: NDArray[np.intp]
     places: NDArray[np.intp]
     is_open: NDArray[np.bool_]
     directions: _Array
@@ -73,27 +78,12 @@ class Surface:
     slopes: _Array
     normals: _Array
     area: _Array
-    noise: float
+    noise: _Array
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SampledObject:
-    """What a surface is fitted to.
-
-    Attributes:
-        mask: (h, w) bool, of the crop that the samples are from.
-        samples: the object's.
-        rays: (n, 2) float32 of the grid's places, counted along the rows.
-        footprint: (n,) float32 area of their pixels at 1 m.
-    """
-
-    mask: NDArray[np.bool_]
-    samples: SurfaceSamples
-    rays: NDArray[np.float32]
-    footprint: NDArray[np.float32]
-
-
-def fit_surfaces(objects: Sequence[SampledObject], intrinsics: CameraIntrinsics) -> list[Surface]:
+def fit_surfaces(
+    objects: Sequence[SampledObject], canvas: Canvas, intrinsics: CameraIntrinsics
+) -> Surfaces:
     """Fit planes to what surrounds samples and open places.
 
     An open place lies on the plane through the samples around it. Where depth was measured there
@@ -104,23 +94,20 @@ def fit_surfaces(objects: Sequence[SampledObject], intrinsics: CameraIntrinsics)
 
     Args:
         objects: one or more.
+        canvas: their grids.
         intrinsics: of the image.
     """
-    windows = [_windows(thing.samples) for thing in objects]
-    starts = np.cumsum([0, *(window.pairs.size for window in windows)])
-    pairs = np.concatenate([window.pairs for window in windows])
-    around = pairs.take(
-        np.concatenate([w.around + start for w, start in zip(windows, starts, strict=False)])
-    )
-    sums = _MOMENTS @ around.view(np.float64).T
-    is_open = around[:, _MIDDLE_TAP].real == 0.0
-    known = np.flatnonzero(~is_open | (sums[0] >= _ENOUGH_TO_FILL))
-    sums, is_open = sums.take(known, axis=1), is_open[known]
-    places = np.concatenate([window.places for window in windows])[known]
-    bounds = [0, *np.cumsum([window.places.size for window in windows]).tolist()]
-    bounds = np.searchsorted(known, bounds).tolist()
+    depths = [thing.samples.ordered_depth_m for thing in objects]
+    middles = np.array([1.0 / float(depth[depth.size // 2]) for depth in depths])
+    places = np.flatnonzero(_wanted(objects, canvas))
+    around = _windows(canvas, places, middles)
+    by_place = around.view(np.float32) @ _MOMENTS
+    is_open = canvas.is_open.take(places)
+    known = np.flatnonzero(~is_open | (by_place[:, 0] >= _ENOUGH_TO_FILL))
+    sums = by_place.take(known, axis=0).T.astype(np.float64, order="C")
+    is_open, places = is_open.take(known), places.take(known)
+    bounds = canvas.bounds(places)
     counts = np.diff(bounds)
-    parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
 
     count = sums[0]
     mx, my, xx, xy, yy, mw, xw, yw = sums[1:] / count
@@ -128,110 +115,90 @@ def fit_surfaces(objects: Sequence[SampledObject], intrinsics: CameraIntrinsics)
     xx = xx - mx * mx + _RIDGE
     yy = yy - my * my + _RIDGE
     xy, xw, yw = xy - mx * my, xw - mx * mw, yw - my * mw
-    determinant = xx * yy - xy * xy
-    slopes = np.stack([yy * xw - xy * yw, xx * yw - xy * xw])
-    slopes /= determinant
+    slopes = np.empty((2, places.size))
+    np.subtract(yy * xw, xy * yw, out=slopes[0])
+    np.subtract(xx * yw, xy * xw, out=slopes[1])
+    slopes /= xx * yy - xy * xy
 
     is_full = np.flatnonzero((count >= _ENOUGH) & ~is_open)
-    values = around.take(known[is_full], axis=0).imag
+    values = around.take(known.take(is_full), axis=0).imag
     squares = np.einsum("ij,ij->i", values, values)
-    explained = mw * mw + slopes[0] * xw + slopes[1] * yw
-    left = (squares - (count * explained)[is_full]) / (count[is_full] - 3.0)
-    cuts = np.searchsorted(is_full, bounds).tolist()
-    noise = [_noise(left[first:last]) for first, last in itertools.pairwise(cuts)]
+    explained = count * (mw * mw + slopes[0] * xw + slopes[1] * yw)
+    left = (squares - explained.take(is_full)) / (count.take(is_full) - 3.0)
+    cuts = is_full.searchsorted(bounds).tolist()
+    noise = np.array([_noise(left[first:last]) for first, last in itertools.pairwise(cuts)])
 
-    mw = mw + np.repeat([window.middle for window in windows], counts)
-    change = -(slopes[0] * mx + slopes[1] * my)
-    step = np.repeat([float(window.step) for window in windows], counts)
-    pixel = STEEPEST / math.sqrt(intrinsics.fx * intrinsics.fy)
-    limit = mw * np.minimum(step * pixel * (np.abs(mx) + np.abs(my)), 0.5)
-    fitted = mw + np.maximum(np.minimum(change, limit), -limit)
-    here = np.concatenate(
-        [t.samples.depth_m.ravel()[places[part]] for t, part in zip(objects, parts, strict=True)]
+    middle, step, nearest, farthest, slack = np.repeat(
+        [
+            middles,
+            canvas.spreads * [float(thing.samples.stride) for thing in objects],
+            [1.0 / float(depth[0]) for depth in depths],
+            [1.0 / float(depth[-1]) for depth in depths],
+            _NOISE_LIMIT * noise,
+        ],
+        counts,
+        axis=1,
     )
-    here = np.reciprocal(here, dtype=np.float64)
-    slack = np.repeat([_NOISE_LIMIT * value for value in noise], counts)
+    mw += middle
+    change = slopes[0] * mx + slopes[1] * my
+    pixel = STEEPEST / math.sqrt(intrinsics.fx * intrinsics.fy)
+    limit = mw * np.minimum(pixel * step * (np.abs(mx) + np.abs(my)), 0.5)
+    fitted = mw - np.maximum(np.minimum(change, limit), -limit)
+    here = np.reciprocal(canvas.depth_m.take(places), dtype=np.float64)
     slack += is_open * (0.5 * np.abs(fitted - mw))
     near = np.maximum(np.minimum(fitted, here + slack), here - slack)
-    inverse_depth = np.where(is_open & ~(near == fitted), fitted, here)
-    ends = [thing.samples.sorted_depth_m[[0, -1]].tolist() for thing in objects]
-    nearest, farthest = np.repeat(1.0 / np.array(ends).T, counts, axis=1)
+    inverse_depth = np.where(is_open & (near != fitted), fitted, here)
     smooth = np.where(is_open, inverse_depth, np.maximum(np.minimum(near, nearest), farthest))
     slopes /= step
 
+    rays, footprint = canvas.rays.take(places), canvas.footprint.take(places)
     directions = np.ones((3, places.size))
-    footprint = np.empty(places.size)
-    for thing, part in zip(objects, parts, strict=True):
-        directions[:2, part] = thing.rays.take(places[part], axis=0).T
-        footprint[part] = thing.footprint.take(places[part])
+    directions[0], directions[1] = rays.real, rays.imag
     scale = np.empty((2, places.size))
     np.sqrt(footprint * (intrinsics.fy / intrinsics.fx), out=scale[0])
     np.divide(footprint, scale[0], out=scale[1])
     normals = np.empty_like(directions)
     np.divide(slopes, scale, out=normals[:2])
-    normals[2] = smooth - (normals[:2] * directions[:2]).sum(axis=0)
-    steepness = np.sqrt((normals * normals).sum(axis=0))
+    normals[2] = smooth - normals[0] * directions[0] - normals[1] * directions[1]
+    steepness = np.sqrt(np.add.reduce(normals * normals, axis=0))
     normals /= steepness
     area = footprint * np.minimum(steepness / smooth, _STEEPEST_AREA) / (smooth * smooth)
-    return [
-        Surface(
-            places=places[part],
-            is_open=is_open[part],
-            directions=directions[:, part],
-            scale=scale[:, part],
-            inverse_depth=inverse_depth[part],
-            smooth=smooth[part],
-            slopes=slopes[:, part],
-            normals=normals[:, part],
-            area=area[part],
-            noise=value,
-        )
-        for part, value in zip(parts, noise, strict=True)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Windows:
-    """What surrounds the places of one object.
-
-    Attributes:
-        places: (M,) where they are in the grid.
-        pairs: flat complex grid with a margin: presence, and inverse depth less `middle`.
-        around: (M, 25) where in `pairs` the places of each window are.
-        middle: a typical inverse depth, so that squares keep their digits.
-        step: pixels between neighbours of a window.
-    """
-
-    places: NDArray[np.intp]
-    pairs: NDArray[np.complex128]
-    around: NDArray[np.intp]
-    middle: float
-    step: int
-
-
-def _windows(samples: SurfaceSamples) -> _Windows:
-    kept, ascending = samples.is_kept, samples.sorted_depth_m
-    height, width = kept.shape
-    # Wide enough to reach over the rim that was taken off, and beyond.
-    spread = -(-(-(-samples.erode // samples.stride) + 1) // 2)
-    margin = 2 * spread
-    wide = width + 2 * margin
-    middle = 1.0 / float(ascending[ascending.size // 2])
-    # Presence and inverse depth side by side, so that one look-up and one product serve both.
-    pairs = np.zeros((height + 2 * margin, wide), np.complex128)
-    inner = pairs[margin : margin + height, margin : margin + width]
-    inner[kept] = (1.0 - 1j * middle) + 1j / samples.depth_m[kept]
-    places = np.flatnonzero(_wanted(samples))
-    rows, columns = np.divmod(places, width)
-    taps = ((_TAP_ROWS * wide + _TAP_COLUMNS) * spread).astype(np.intp)
-    around = ((rows + margin) * wide + columns + margin)[:, None] + taps
-    return _Windows(
+    return Surfaces(
+        bounds=bounds,
         places=places,
-        pairs=pairs.ravel(),
-        around=around,
-        middle=middle,
-        step=spread * samples.stride,
+        is_open=is_open,
+        directions=directions,
+        scale=scale,
+        inverse_depth=inverse_depth,
+        smooth=smooth,
+        slopes=slopes,
+        normals=normals,
+        area=area,
+        noise=noise,
     )
+
+
+def _windows(canvas: Canvas, places: NDArray[np.intp], middles: _Array) -> NDArray[np.complex64]:
+    """(M, 25) presence, and inverse depth less the object's `middle`, around places.
+
+    The two lie side by side, so that one look-up and one product serve both; less the middle, so
+    that squares keep their digits.
+    """
+    pairs = np.zeros((canvas.is_kept.size, 2), np.float32)
+    pairs[:, 0] = canvas.is_kept
+    starts = [0, *canvas.origins[1:].tolist(), canvas.is_kept.size]
+    for middle, part in zip(middles.tolist(), itertools.pairwise(starts), strict=True):
+        here = slice(*part)
+        inverse = np.reciprocal(canvas.depth_m[here]) - np.float32(middle)
+        np.copyto(pairs[here, 1], inverse, where=canvas.is_kept[here])
+    taps = (_TAP_ROWS * canvas.width + _TAP_COLUMNS).astype(np.intp)
+    if canvas.spreads.min() == canvas.spreads.max():
+        around = places[:, None] + canvas.spreads[0] * taps
+    else:
+        spreads = np.repeat(canvas.spreads, np.diff(canvas.bounds(places)))
+        around = places[:, None] + spreads[:, None] * taps
+    windows: NDArray[np.complex64] = pairs.view(np.complex64).ravel().take(around)
+    return windows
 
 
 def _noise(variances: _Array) -> float:
@@ -241,19 +208,28 @@ def _noise(variances: _Array) -> float:
     return math.sqrt(max(float(np.partition(variances, half)[half]), 0.0))
 
 
-def _wanted(samples: SurfaceSamples) -> NDArray[np.bool_]:
-    """(h, w) bool, places of the grid that get a plane if there are samples around."""
+def _wanted(objects: Sequence[SampledObject], canvas: Canvas) -> NDArray[np.bool_]:
+    """(P,) bool, places of the canvas that get a plane if there are samples around."""
+    wanted = canvas.is_open.copy()
+    picture = wanted.reshape(-1, canvas.width)
+    for thing, origin in zip(objects, canvas.origins.tolist(), strict=True):
+        height, width = thing.samples.is_kept.shape
+        top = origin // canvas.width
+        _choose(thing.samples, picture[top : top + height, :width])
+    return wanted
+
+
+def _choose(samples: SurfaceSamples, wanted: NDArray[np.bool_]) -> None:
+    """Mark some samples, evenly spaced, in a picture of the grid."""
     kept = samples.is_kept
-    wanted = samples.is_open.copy()
-    count = samples.sorted_depth_m.size
+    count = samples.ordered_depth_m.size
     spacing = max(1, round(math.sqrt(count / _CHOSEN_SAMPLES)))
     lattice = kept[::spacing, ::spacing]
     wanted[::spacing, ::spacing] |= lattice
     if 2 * spacing * spacing * np.count_nonzero(lattice) < count:  # depth has a pattern of its own
-        wanted.ravel()[np.flatnonzero(kept)[:: spacing * spacing]] = True
+        wanted[np.unravel_index(np.flatnonzero(kept)[:: spacing * spacing], kept.shape)] = True
     if not samples.erode:  # with a rim the ends of rows and columns are open
         for grid, taken in ((kept, wanted), (kept.T, wanted.T)):
             lines = np.flatnonzero(grid.any(axis=0))
             taken[grid.argmax(axis=0)[lines], lines] = True
             taken[grid.shape[0] - 1 - grid[::-1].argmax(axis=0)[lines], lines] = True
-    return wanted

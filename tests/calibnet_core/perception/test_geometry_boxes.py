@@ -148,3 +148,26 @@ def test_without_a_vertical_the_box_follows_the_points() -> None:
     thing = OBJECTS["three faces of a box"][0]
     free, left_alone = measure(thing), measure(thing, box_up_axis="gravity")
     np.testing.assert_array_equal(free.box_rotation, left_alone.box_rotation)
+
+
+def test_boxes_of_noisy_cuboids_stand_as_the_cuboids_do() -> None:
+    rng = np.random.default_rng(1)
+    degrees_off = []
+    for _ in range(25):
+        z = rng.uniform(0.6, 1.5)
+        thing = Cuboid(
+            center=(rng.uniform(-0.25, 0.25) * z, rng.uniform(-0.2, 0.2) * z, z),
+            size=tuple(rng.uniform(0.1, 0.25) * rng.uniform(0.5, 1.0, 3)),
+            rotation=turned(z=rng.uniform(-20, 20))
+            @ turned(x=rng.uniform(30, 45))
+            @ turned(y=rng.uniform(25, 45)),
+        )
+        picture = render(PINHOLE, [thing])
+        for _ in range(3):
+            depth = add_sensor_noise(picture.frame.depth_m, rng, sigma_at_1m=0.0015, patch_px=3)
+            frame = picture.with_depth(np.round(depth, 3)).frame
+            (box,) = measure_objects(frame, picture.masks, picture.rois, GeometrySettings())
+            # Each axis of the box beside the nearest of the cuboid's, whatever it is called.
+            alike = np.sort(np.abs(box.box_rotation.T @ thing.rotation).ravel())[-3:]
+            degrees_off.append(math.degrees(math.acos(min(1.0, alike.min()))))
+    assert np.percentile(degrees_off, 95) < 3.0
