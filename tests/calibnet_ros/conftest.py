@@ -35,6 +35,16 @@ StartRobot = Callable[..., "Robot"]
 
 
 @pytest.fixture(scope="module")
+def context() -> Iterator[Any]:
+    """A context of rclpy for nodes in this process."""
+    rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture(scope="module")
 def start_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRobot]:
     """Starts perception nodes, see `Robot`; they end with the module."""
     pytest.importorskip("rclpy", reason="rclpy is not installed")

@@ -99,6 +99,8 @@ def test_a_bond_that_cannot_be_ended_does_not_stop_the_node_from_stopping(bonds,
 
 def test_without_bondpy_there_is_no_heartbeat_and_no_fault(node, monkeypatch):
     monkeypatch.setitem(sys.modules, "bondpy", None)
+    before = num_entities(node)
     heartbeat = Heartbeat(node)
     heartbeat.start()
+    assert num_entities(node) == before
     heartbeat.stop()

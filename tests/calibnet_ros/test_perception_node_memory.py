@@ -51,4 +51,5 @@ def test_fifty_configurations_return_memory_to_its_baseline(start_robot, weights
         memory.append(robot.memory_bytes())
     assert robot.state() == "unconfigured"
     kept = memory[-1] - memory[WARM_UP_ROUNDS]
+    print(f"{kept / 1e6:.1f} MB kept; {memory[WARM_UP_ROUNDS] / 1e6:.0f} MB after the first rounds")
     assert kept < MOST_BYTES_KEPT, [round(value / 1e6) for value in memory]

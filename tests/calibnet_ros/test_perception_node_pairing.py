@@ -206,7 +206,8 @@ def test_latest_mode_pairs_whatever_came_last(robot):
 
 
 def test_unstamped_images_pair_by_arrival_where_that_is_asked_for(robot):
-    reconfigure(robot, sync__mode="nearest", sync__use_arrival_time=True)
+    # On a busy machine the two images of a pair may arrive far apart.
+    reconfigure(robot, sync__mode="nearest", sync__use_arrival_time=True, sync__tolerance=0.5)
     known = len(robot.results)
     began_ns = time.time_ns()
     robot.send_pair(0)

@@ -207,4 +207,6 @@ def test_ten_thousand_frames_with_faults_are_all_accounted_for_and_memory_stays_
     } <= dropped
     assert robot.state() == "active"
     slope, _ = np.polyfit(frames, memory, 1)
+    num_dropped = sum(count for key, count in ended.items() if key.startswith("dropped_"))
+    print(f"{slope:.0f} bytes a frame; {ended['published']} published, {num_dropped} dropped")
     assert slope < MOST_BYTES_A_FRAME, list(zip(frames, memory, strict=True))

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
-import rclpy
 from builtin_interfaces.msg import Time
 from calibnet_ros.action import Segment
 from calibnet_ros.srv import SegmentOnce
@@ -32,14 +31,6 @@ pytestmark = pytest.mark.ros
 
 TIMEOUT_S = 10.0
 ANSWERED, TOO_LATE = Reply(Code.OK), Reply(Code.FAILED, "too late")
-
-
-@pytest.fixture(scope="module")
-def context():
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.shutdown(context=context)
 
 
 class Bench:

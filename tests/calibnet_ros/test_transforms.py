@@ -159,7 +159,9 @@ def test_destruction_gives_back_all_that_the_node_holds(bench):
 
 
 def test_broadcasting_is_off_unless_asked_for(bench):
+    before = bench.node.count_publishers("/tf")
     quiet = Transforms(bench.node, {**VALUES, "output.tf": False})
+    assert bench.node.count_publishers("/tf") == before
     quiet.broadcast(make_perception(discs((24, 32), 2), track_ids=[1, 2]), "calibnet/")
     quiet.destroy()
 

@@ -143,7 +143,7 @@ def _mask_vector(name: str, mask: Mask) -> dict[str, Any]:
         "spans": _spans(mask),
         "bits": _bits(mask).hex(),
         "mono8": bytes(255 * int(pixel) for pixel in mask.ravel()).hex() if is_small else None,
-        "rle": _runs(mask).hex(),
+        "rle": plain_runs(mask).hex(),
     }
 
 
@@ -156,7 +156,8 @@ def _bits(mask: Mask) -> bytes:
     return bytes(data)
 
 
-def _runs(mask: Mask) -> bytes:
+def plain_runs(mask: Mask) -> bytes:
+    """Run lengths, pixel by pixel."""
     runs, inside = [0], False
     for pixel in mask.ravel():
         if pixel != inside:

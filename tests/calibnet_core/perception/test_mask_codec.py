@@ -19,6 +19,7 @@ from calibnet_core.perception.mask_codec import (
     label_image,
     tight_roi,
 )
+from tests.golden.make_mask_codec import plain_runs
 
 PIXEL_ENCODINGS = [MaskEncoding.BITS, MaskEncoding.MONO8, MaskEncoding.RLE]
 
@@ -87,19 +88,7 @@ def test_the_size_of_bits_and_mono8_is_fixed_by_the_box(mask: NDArray[np.bool_])
 
 @given(mask=masks(max_side=20))
 def test_run_lengths_agree_with_a_plain_pixel_by_pixel_coder(mask: NDArray[np.bool_]) -> None:
-    runs, inside = [0], False
-    for pixel in mask.ravel():
-        if pixel != inside:
-            runs.append(0)
-            inside = not inside
-        runs[-1] += 1
-    expected = bytearray()
-    for run in runs:
-        while run > 0x7F:
-            expected.append(run & 0x7F | 0x80)
-            run >>= 7
-        expected.append(run)
-    assert encode_mask(mask, MaskEncoding.RLE) == bytes(expected)
+    assert encode_mask(mask, MaskEncoding.RLE) == plain_runs(mask)
 
 
 @pytest.mark.parametrize("encoding", PIXEL_ENCODINGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 import numpy as np
@@ -22,7 +23,7 @@ PRESET = PRESETS["realsense"]
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-class Driver(Node):
+class Driver(Node, ABC):
     """Publishes with a RealSense's topic names."""
 
     def __init__(self) -> None:
@@ -33,8 +34,9 @@ class Driver(Node):
         self.count = 0
         self.create_timer(PERIOD_S, self.publish)
 
+    @abstractmethod
     def publish(self) -> None:
-        raise NotImplementedError
+        """Send what this camera sends, once a period."""
 
 
 class GoodDriver(Driver):

@@ -44,5 +44,7 @@ def test_a_long_recording_is_drawn_as_means() -> None:
 
 
 def test_no_frame_gives_axes_and_names_are_escaped() -> None:
-    ElementTree.fromstring(timeline_chart({"<b>": []}, y_label="a & b"))
-    ElementTree.fromstring(legend(["<b>", "&"]))
+    chart = ElementTree.fromstring(timeline_chart({"<b>": []}, y_label="a & b"))
+    assert "a & b" in "".join(chart.itertext())
+    names = ElementTree.fromstring(f"<ul>{legend(['<b>', '&'])}</ul>")
+    assert [entry for entry in ("<b>", "&") if entry not in "".join(names.itertext())] == []
