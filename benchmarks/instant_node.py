@@ -5,6 +5,7 @@ python benchmarks/instant_node.py HEIGHTxWIDTH [--ros-args ...]
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, w
 from calibnet_core.config import InferenceConfig, PipelineConfig
 from calibnet_core.structures import Instances, ModelInfo, RgbdFrame, StageTimings
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SIDE, NUM_OBJECTS = 100, 5
+
+
+def set_environment(profile: str = "fastdds_profile_loopback.xml") -> None:
+    """Keep traffic on this machine, with room for images in shared memory; call it before rclpy.
+
+    Args:
+        profile: file in config/.
+    """
+    path = str(REPOSITORY / "config" / profile)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = path
+    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = path
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
 
 
 class FiveObjects:

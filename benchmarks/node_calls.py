@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -26,10 +25,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
+from benchmarks.instant_node import REPOSITORY, set_environment
 from benchmarks.measure import command_line, describe_machine
 from calibnet_core.files import atomic_write
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT_MS = 50.0
 """What each call has to stay within."""
 
@@ -53,11 +52,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100, help="of each service")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    profile = str(REPOSITORY / "config/fastdds_profile_loopback.xml")
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = profile
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    set_environment()
     figures = measure(arguments.calls)
     table = Table(title="Calls while the network runs")
     for name in ("service", "calls", "p50 ms", "p99 ms", "highest ms"):

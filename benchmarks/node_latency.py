@@ -30,7 +30,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.instant_node import NUM_OBJECTS, SIDE, FiveObjects, object_corners
+from benchmarks.instant_node import NUM_OBJECTS, SIDE, FiveObjects, object_corners, set_environment
 from benchmarks.measure import command_line, describe_machine, describe_versions
 from calibnet_core.files import atomic_write
 from calibnet_core.threads import use_one_blas_thread
@@ -95,15 +95,6 @@ def main() -> None:
         with atomic_write(arguments.json, "w") as file:
             json.dump(document, file, indent=1)
     sys.exit(0 if all(entry.is_within_limits for entry in latencies) else 1)
-
-
-def set_environment() -> None:
-    """Keep traffic on this machine, with room for images in shared memory."""
-    profile = Path(__file__).resolve().parents[1] / "config/fastdds_profile_loopback.xml"
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
 
 
 def measure(rounds: int, frames: int) -> list[Latency]:

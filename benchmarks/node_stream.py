@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import array
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -27,10 +26,10 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
+from benchmarks.instant_node import REPOSITORY, set_environment
 from benchmarks.measure import command_line, describe_machine
 from calibnet_core.files import atomic_write
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, RATE_HZ = 720, 1280, 30.0
 
 
@@ -61,11 +60,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the stream")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    profile = str(REPOSITORY / "config/fastdds_profile.xml")
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = profile
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
+    set_environment("fastdds_profile.xml")
     counts = run(round(arguments.seconds * RATE_HZ))
     table = Table(title=f"{WIDTH}x{HEIGHT} at {RATE_HZ:g} Hz for {arguments.seconds:g} s")
     table.add_column("messages")
