@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from calibnet_core.commands._arguments import add_data_arguments
 from calibnet_core.config import ConfigError, InferenceConfig, load_config
 
 if TYPE_CHECKING:
@@ -37,14 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "A model is surer of images that it was trained on: use others, from the cameras and "
         "scenes that it will see. Order, and with it average precision, stays as it is."
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="an rgbd-coco file, its folder, or the name of a published set",
-    )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where published sets are")
+    add_data_arguments(parser)
     parser.add_argument(
         "--weights", type=Path, required=True, metavar="FILE.safetensors", help="of the model"
     )

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibnet_core.commands._arguments import add_data_arguments
 from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Average precision needs nearly every candidate, so a model runs with the setting of the "
         "published evaluation unless --config says otherwise."
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="an rgbd-coco file, its folder, or the name of a published set",
-    )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where published sets are")
+    add_data_arguments(parser)
     parser.add_argument(
         "-o",
         "--output",

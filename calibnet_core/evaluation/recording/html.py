@@ -23,29 +23,15 @@ from calibnet_core.evaluation.recording.timeline import legend, timeline_chart
 from calibnet_core.evaluation.report import charts
 from calibnet_core.evaluation.report.pieces import (
     counted,
+    html_page,
     html_table,
     html_tiles,
     jpeg_uri,
-    package_file,
-    policy_source,
     precision_recall,
 )
 from calibnet_core.evaluation.report.tables import best_rows, worst_rows
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<a class="skip" href="#figures">Skip to the figures</a>
-<header>
+_PAGE = Template("""<header>
   <p class="kicker">Recording</p>
   <h1><span>$model</span> <span class="on">on</span> <span>$name</span></h1>
   <p class="summary">$summary</p>
@@ -95,8 +81,6 @@ $truth
   </div>
 </section>
 </main>
-</body>
-</html>
 """)
 
 _TRUTH = Template("""<section id="truth" aria-labelledby="truth-title">
@@ -134,16 +118,8 @@ def recording_html(evaluation: RecordingEvaluation, document: Document) -> str:
         evaluation: with the pictures.
         document: its figures, as `recording_document` makes them.
     """
-    style = package_file("report.css")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
     name, model = document["recording"]["name"], document["model"].get("model_id", "")
-    return _PAGE.substitute(
-        policy=policy,
-        style=style,
-        title=escape(f"{model} on {name}"),
+    body = _PAGE.substitute(
         name=escape(name),
         model=escape(model),
         summary=_summary(document),
@@ -159,6 +135,7 @@ def recording_html(evaluation: RecordingEvaluation, document: Document) -> str:
         facts=_facts(document),
         parameters=_list(document["parameters"]),
     )
+    return html_page(escape(f"{model} on {name}"), body)
 
 
 def _summary(document: Document) -> str:

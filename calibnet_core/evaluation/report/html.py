@@ -20,11 +20,11 @@ from calibnet_core.evaluation.report import charts, tables
 from calibnet_core.evaluation.report.figures import Provenance
 from calibnet_core.evaluation.report.pieces import (
     counted,
+    html_page,
     html_table,
     html_tiles,
     jpeg_uri,
     package_file,
-    policy_source,
     precision_recall,
 )
 from calibnet_core.evaluation.report.tables import UNDEFINED, percent
@@ -36,18 +36,11 @@ def html_report(
     evaluation: Evaluation, settings: EvaluationSettings, provenance: Provenance
 ) -> str:
     """The whole page."""
-    style, script = package_file("report.css"), package_file("report.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; "
-        f"script-src {policy_source(script)}; base-uri 'none'; form-action 'none'"
-    )
+    script = package_file("report.js")
     worst, best = tables.worst_rows(evaluation), tables.best_rows(evaluation)
     curves, legend = precision_recall(evaluation)
-    return Template(package_file("report.html")).substitute(
-        policy=policy,
-        style=style,
+    body = Template(package_file("report.html")).substitute(
         script=script,
-        title=_ESCAPED(f"{provenance.predictions} on {provenance.dataset}"),
         predictions=_ESCAPED(provenance.predictions),
         dataset=_ESCAPED(provenance.dataset),
         summary=_summary(evaluation, settings),
@@ -73,6 +66,8 @@ def html_report(
         calibration_note=_calibration_note(evaluation, settings),
         facts=_facts(settings, provenance),
     )
+    title = _ESCAPED(f"{provenance.predictions} on {provenance.dataset}")
+    return html_page(title, body, script=script)
 
 
 def _summary(evaluation: Evaluation, settings: EvaluationSettings) -> str:

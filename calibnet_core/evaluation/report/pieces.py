@@ -8,6 +8,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from string import Template
 
 import numpy as np
 
@@ -42,6 +43,24 @@ def markdown_tiles(entries: Sequence[tuple[str, str, str]]) -> str:
             rows=(tuple(value for _, value, _ in entries),),
         )
     )
+
+
+def html_page(title: str, body: str, *, script: str = "") -> str:
+    """A whole page that loads nothing and runs nothing but its own style and script.
+
+    Args:
+        title: escaped.
+        body: HTML; it holds the script if there is one.
+        script: what the page is allowed to run.
+    """
+    style = package_file("report.css")
+    runs = f"script-src {policy_source(script)}; " if script else ""
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {policy_source(style)}; {runs}"
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = Template(package_file("report.page.html"))
+    return page.substitute(policy=policy, style=style, title=title, body=body)
 
 
 def html_table(table: Table) -> str:
