@@ -102,19 +102,22 @@ class Processor:
             device may raise.
         """
         answers: dict[int, Answer] = {}
+        frames: dict[int, RgbdFrame] = {}  # by pair: several clients may ask for one
         batches: dict[float | None, list[tuple[int, RgbdFrame]]] = {}
         for index, task in enumerate(tasks):
+            pair = task.pair
             try:
-                frame = frame_from_images(
-                    task.pair.color,
-                    task.pair.depth,
-                    self.settings.assembly,
-                    camera_info=task.pair.camera_info,
-                )
+                if id(pair) not in frames:
+                    frames[id(pair)] = frame_from_images(
+                        pair.color,
+                        pair.depth,
+                        self.settings.assembly,
+                        camera_info=pair.camera_info,
+                    )
             except Exception as error:  # what a decoder raises must cost this pair alone
                 answers[index] = Answer(error=error)
             else:
-                batches.setdefault(task.score_threshold, []).append((index, frame))
+                batches.setdefault(task.score_threshold, []).append((index, frames[id(pair)]))
         for threshold, batch in batches.items():
             answers |= self._predict(tasks, batch, threshold, on_inferred)
         return [answers[index] for index in range(len(tasks))]

@@ -17,7 +17,6 @@ from calibnet_core.perception.image_codec import ImageFormatError
 from calibnet_core.perception.intake import FramePair
 from calibnet_core.perception.mailbox import LatestSlot
 from calibnet_core.perception.perceiver import Perception
-from calibnet_core.perception.received_image import header_stamp_ns
 from calibnet_core.perception.rigid import RigidTransform
 from calibnet_core.processor import Answer, OutOfDeviceMemoryError, Processor, Task
 from calibnet_core.structures import NonFiniteOutputError
@@ -144,18 +143,23 @@ class Inference:
         try:
             return self._transforms.to_target(
                 str(pair.color.header.frame_id),
-                header_stamp_ns(pair.color.header),
+                pair.color.acquired_ns,
                 float(self.values["output.tf_timeout"]),
             )
         except TransformError as error:
-            stream.withheld += 1
-            stream.camera.reporter.withheld("~/transformed/instances", str(error))
-            return None
+            reason = str(error)
+        except Exception as error:  # a listener that is being destroyed must not end the worker
+            reason = f"{type(error).__name__}: {error}"
+        stream.withheld += 1
+        stream.camera.reporter.withheld("~/transformed/instances", reason)
+        return None
 
     def _is_too_old(self, pair: FramePair) -> bool:
         max_age_s = float(self.values["input.max_age"])
+        if max_age_s <= 0 or not self.is_current:  # then there may be no clock any more
+            return False
         age_s = (self._node.get_clock().now().nanoseconds - pair.color.stamp_ns) / 1e9
-        return 0 < max_age_s < age_s
+        return age_s > max_age_s
 
     def _thresholds(self, job: _Job) -> list[float | None]:
         """One for each task that the job needs; None is the stream's own."""

@@ -144,8 +144,8 @@ class Outputs:
     def publish_transformed(
         self, perception: Perception, account: FrameAccount, options: OutputOptions
     ) -> None:
-        """Publish an answer whose geometry was brought into another frame."""
-        if self._transformed is not None and self._transformed.get_subscription_count():
+        """Publish an answer with its geometry in another frame; ask for listeners first."""
+        if self._transformed is not None:
             self._transformed.publish(self.result(perception, account, options))
 
     def _publisher(self, msg_type: type, topic: str, profile: Any) -> Any:

@@ -17,7 +17,7 @@ from calibnet_core.perception.image_codec import (
     color_to_rgb8,
     depth_to_metres,
 )
-from calibnet_core.perception.received_image import ReceivedImage, header_stamp_ns
+from calibnet_core.perception.received_image import ReceivedImage
 from calibnet_core.structures import CameraIntrinsics, FrameError, RgbdFrame
 
 SizeMismatch = Literal["reject", "resize_depth"]
@@ -89,8 +89,7 @@ def frame_from_images(
             depth_m=depth_m,
             depth_encoding=depth_encoding,
             intrinsics=intrinsics,
-            # A driver that sets no stamp is paired by arrival, and known by it from here on.
-            stamp_ns=header_stamp_ns(color.header) or color.stamp_ns,
+            stamp_ns=color.acquired_ns,
             frame_id=str(color.header.frame_id),
             name=name,
         )

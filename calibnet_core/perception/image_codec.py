@@ -195,16 +195,22 @@ def depth_to_metres(
             DropReason.BAD_ENCODING,
         )
     _check_layout(view, encoding)
-    # What cannot be represented, such as a 64-bit value beyond float32 or a signalling NaN, becomes
-    # infinite or NaN, and so no measurement; that deserves no warning.
-    with np.errstate(all="ignore"):
-        depth_m = view.astype(np.float32)
-        if (_DEPTH_UNITS[encoding] if unit == "auto" else unit) == "mm":
-            depth_m /= 1000  # rounds correctly, where multiplying by 0.001 would not
-        is_measured = np.isfinite(depth_m) & (depth_m > 0)
+    is_mm = (_DEPTH_UNITS[encoding] if unit == "auto" else unit) == "mm"
+    # Dividing rounds correctly, where multiplying by 0.001 would not.
+    scale = np.float32(1000.0 if is_mm else 1.0)
+    depth_m: NDArray[np.float32]
     if view.dtype.kind == "u":
-        is_measured &= view != _SATURATED_U16
-    depth_m[~is_measured] = np.nan
+        depth_m = np.divide(view, scale, dtype=np.float32)
+        is_missing = (view == 0) | (view == _SATURATED_U16)
+    else:
+        # What cannot be represented, such as a 64-bit value beyond float32 or a signalling NaN,
+        # becomes infinite or NaN, and so no measurement; that deserves no warning.
+        with np.errstate(all="ignore"):
+            depth_m = view.astype(np.float32)
+            if is_mm:
+                depth_m /= scale
+            is_missing = ~((depth_m > 0) & (depth_m < np.inf))
+    np.copyto(depth_m, np.float32(np.nan), where=is_missing)
     return depth_m
 
 

@@ -194,6 +194,7 @@ class FrameIntake:
         self._decoder = decoder
         self.feed: PairFeed = StampPairFeed(StampPairer(settings.pairing), self.on_event)
         self._camera_info: Any = None
+        self._calibration: tuple[Any, ...] = ()
         self._depth_awaited_ns: int | None = None
         self._passed_ns: int | None = None
         self._num_colors = 0
@@ -237,7 +238,8 @@ class FrameIntake:
         with self.ledger.atomically():
             self.ledger.info_received()
             before, self._camera_info = self._camera_info, msg
-        if before is not None and _calibration(before) != _calibration(msg):
+            known, self._calibration = self._calibration, _calibration(msg)
+        if before is not None and known != self._calibration:
             self._listener.camera_info_changed(before, msg)
 
     def reconfigure(self, settings: IntakeSettings) -> None:

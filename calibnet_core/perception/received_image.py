@@ -68,6 +68,11 @@ class ReceivedImage:
     read: Callable[[], tuple[NDArray[Any], str]]
     place: int = 0
 
+    @property
+    def acquired_ns(self) -> int:
+        """When it was taken: the header's stamp, or where the driver sets none, `stamp_ns`."""
+        return header_stamp_ns(self.header) or self.stamp_ns
+
 
 def receive_color(
     msg: ImageMessage, stamp_ns: int, decoder: ColorDecoder | None = None
