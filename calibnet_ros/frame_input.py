@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -20,9 +19,6 @@ from calibnet_ros.parameters import intake_settings
 from calibnet_ros.reports import Reporter
 
 COLOR, DEPTH, INFO = "color/image", "depth/image", "color/camera_info"
-# Otherwise this thread would keep the interpreter while it prepares its next wait, a millisecond in
-# which the worker could already be at the pair.
-_STEP_ASIDE_S = 1e-6
 _STOCK_SLOP_S = 0.015
 
 
@@ -35,6 +31,7 @@ class FrameInput:
         intake: takes in the messages; its feed is replaced by the one that the parameters ask for.
         prefix: of the topics, such as `front/`; empty for a camera without a name.
         reporter: told of a publisher that cannot be heard, and of encodings that say little.
+        after_pair: called when the callback that completed a pair has nothing else to do.
 
     Raises:
         FilterError: `sync.mode` asks for message_filters and it is not installed.
@@ -48,8 +45,9 @@ class FrameInput:
         *,
         reporter: Reporter,
         prefix: str = "",
+        after_pair: Callable[[], None] = lambda: None,
     ) -> None:
-        self._node, self._reporter = node, reporter
+        self._node, self._reporter, self._after_pair = node, reporter, after_pair
         self.intake = intake
         settings = intake.settings
         if values["sync.mode"] == "approximate":
@@ -115,7 +113,7 @@ class FrameInput:
         handed_over = self.intake.num_handed_over
         add(msg, self._now_ns())
         if self.intake.num_handed_over != handed_over:
-            time.sleep(_STEP_ASIDE_S)
+            self._after_pair()
 
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)

@@ -28,6 +28,7 @@ from calibnet_core.processor import Predictor, Processor
 from calibnet_core.structures import RgbdFrame, WeightsError
 from calibnet_ros.bond import Heartbeat
 from calibnet_ros.diagnostics import ModelHealth, diagnostics_msg
+from calibnet_ros.graph_events import GraphEventGroup
 from calibnet_ros.health import Round, camera_health
 from calibnet_ros.inference import Inference
 from calibnet_ros.lifecycle import SturdyLifecycleNode
@@ -53,6 +54,10 @@ from calibnet_ros.worker import Worker
 NODE_NAME = "calibnet"
 _WARMUP_SIZE = (480, 640)
 _JOIN_TIMEOUT_S = 1.5
+# A callback that completed a pair would prepare its thread's next wait, most of a millisecond, just
+# when the worker could be at the pair. Meanwhile the worker comes as far as the network, which
+# leaves the interpreter to others, and with a small network even to the result.
+_GIVE_WAY_S = 5e-3
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _DEACTIVATED = Reply(Code.NOT_ACTIVE, "the node was deactivated while the request waited")
 
@@ -100,6 +105,7 @@ class PerceptionNode(SturdyLifecycleNode):
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         self._state_label = "unconfigured"
         self._last_round = Round()
+        self._events = GraphEventGroup()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         period_s = float(self._values["diagnostics.period"])
         # On a steady clock: simulated time may stand still, which is what has to be told then.
@@ -144,6 +150,7 @@ class PerceptionNode(SturdyLifecycleNode):
                 "the weights are random, so the masks mean nothing; set model.weights"
             )
         self._reporter.forget()
+        self._events.take_over(self)
         settle_memory()
         self._state_label = "inactive"
         return _SUCCESS
@@ -168,6 +175,7 @@ class PerceptionNode(SturdyLifecycleNode):
                         is_wanted=lambda ns, asked=camera.requests: (
                             self._is_enabled or asked.wants(ns)
                         ),
+                        after_pair=self._give_way,
                     )
                 )
         except Exception as error:  # no subscription may outlive an activation that failed
@@ -189,6 +197,7 @@ class PerceptionNode(SturdyLifecycleNode):
         self._activation = Activation(streams=streams, inference=inference, worker=worker)
         if self._values["bond"]:
             self._heartbeat.start()
+        self._events.take_over(self)
         self._state_label = "active"
         return _SUCCESS
 
@@ -286,6 +295,10 @@ class PerceptionNode(SturdyLifecycleNode):
             services.camera = camera
             self._cameras.append(camera)
 
+    def _give_way(self) -> None:
+        if self._activation is not None:
+            self._activation.worker.let_go_first(_GIVE_WAY_S)
+
     def _stop_input(self) -> None:
         activation, self._activation = self._activation, None
         if activation is None:
@@ -375,6 +388,7 @@ class PerceptionNode(SturdyLifecycleNode):
     # --- diagnostics ----------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
+        self._events.look()
         this, last = Round(), self._last_round
         info = None if self._processor is None else self._processor.predictor.model_info
         self._diagnostics.publish(

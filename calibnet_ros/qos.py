@@ -15,15 +15,21 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.event_handler import (
+        EventHandler,
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+    )
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.qos_event import QoSEventHandler as EventHandler
 
 __all__ = [
     "INPUT",
     "LATCHED",
     "PICTURE",
     "RESULT",
+    "EventHandler",
     "PublisherEventCallbacks",
     "SubscriptionEventCallbacks",
     "overridable",

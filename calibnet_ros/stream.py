@@ -120,6 +120,7 @@ class Stream:
         *,
         changed: threading.Condition,
         is_wanted: Callable[[int], bool],
+        after_pair: Callable[[], None] = lambda: None,
     ) -> Stream:
         """Subscribe to a camera.
 
@@ -129,6 +130,7 @@ class Stream:
             values: parameters.
             changed: the condition that all mailboxes of the node share.
             is_wanted: whether a pair of this colour stamp is to be processed.
+            after_pair: see `FrameInput`.
 
         Raises:
             FilterError: `sync.mode` asks for message_filters and it is not installed.
@@ -149,6 +151,7 @@ class Stream:
             intake,
             reporter=camera.reporter,
             prefix=camera.prefix,
+            after_pair=after_pair,
         )
         stream = cls(
             camera=camera,

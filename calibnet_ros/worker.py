@@ -26,6 +26,8 @@ class Worker(Generic[Item]):
         handle: Callable[[list[tuple[LatestSlot[Item], Item]]], None],
     ) -> None:
         self._mailboxes, self._handle = mailboxes, handle
+        self._ended = threading.Condition()
+        self._is_busy = False
         # A daemon: a hung device call must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="calibnet-worker", daemon=True)
         self._thread.start()
@@ -35,7 +37,23 @@ class Worker(Generic[Item]):
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def let_go_first(self, timeout_s: float) -> None:
+        """Give way to it after an item was put: wait until that is done, but not for long.
+
+        Nothing is waited for where it is busy with earlier items: their end may be far off.
+        """
+        with self._ended:
+            if not self._is_busy:
+                self._ended.wait_for(self._has_nothing_to_do, timeout_s)
+
+    def _has_nothing_to_do(self) -> bool:
+        return not any(mailbox.in_flight for mailbox in self._mailboxes)
+
     def _run(self) -> None:
         while not all(mailbox.closed for mailbox in self._mailboxes):
             if items := take_any(self._mailboxes, timeout_s=1.0):
+                self._is_busy = True
                 self._handle(items)
+                with self._ended:
+                    self._is_busy = False
+                    self._ended.notify_all()

@@ -23,6 +23,7 @@ from calibnet_core.structures import Instances, RgbdFrame
 from calibnet_core.visualization import draw_perception
 from tests.support.ros import (
     GREEN_BOX,
+    LATCHED,
     RED_BOX,
     RELIABLE,
     SIZE,
@@ -263,6 +264,19 @@ def test_cameras_of_either_reliability_are_heard(robot):
         robot.color, robot.depth = color, depth
         for publisher in publishers:
             robot.node.destroy_publisher(publisher)
+
+
+def test_who_asks_for_more_than_is_offered_is_named_while_images_go_on(robot):
+    silent = robot.listen(InstanceMaskArray, "instances", lambda msg: None, LATCHED)
+
+    def told():
+        robot.ask()
+        return robot.process.lines("/instances gets nothing: its durability", "qos_overrides.")
+
+    try:
+        assert len(robot.wait_for(told, "the warning")) == 1
+    finally:
+        robot.node.destroy_subscription(silent)
 
 
 def test_topics_have_the_documented_qualities(robot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -93,3 +94,34 @@ def test_the_thread_does_not_keep_the_process_alive(mailboxes):
     threads = [thread for thread in threading.enumerate() if thread.name == "calibnet-worker"]
     assert threads
     assert all(thread.daemon for thread in threads)
+
+
+def test_who_gives_way_goes_on_when_the_worker_is_done(mailboxes):
+    handler = Handler()
+    worker = Worker(mailboxes, handler)
+    handler.go_on.release()
+    mailboxes[0].put("item")
+    worker.let_go_first(TIMEOUT_S)
+    assert handler.handled == [["item"]]
+
+
+def test_nobody_gives_way_to_a_worker_that_has_nothing_or_earlier_items_to_do(mailboxes):
+    handler = Handler()
+    worker = Worker(mailboxes, handler)
+    worker.let_go_first(TIMEOUT_S)
+    mailboxes[0].put("earlier")
+    assert handler.started.acquire(timeout=TIMEOUT_S)
+    mailboxes[1].put("later")
+    began = time.monotonic()
+    worker.let_go_first(TIMEOUT_S)
+    assert time.monotonic() - began < TIMEOUT_S / 2
+    handler.go_on.release(2)
+
+
+def test_giving_way_has_an_end(mailboxes):
+    handler = Handler()
+    worker = Worker(mailboxes, handler)
+    mailboxes[0].put("long")
+    worker.let_go_first(0.01)
+    assert handler.handled == []
+    handler.go_on.release()
