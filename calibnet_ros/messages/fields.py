@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from geometry_msgs.msg import Point, Pose, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -64,20 +64,27 @@ def compressed_image(data: bytes, image_format: str, header: Header) -> Compress
     return CompressedImage(header=header, format=image_format, data=byte_array(data))
 
 
-def point(position: Iterable[float]) -> Point:
-    """A point of three coordinates."""
-    x, y, z = position
-    return Point(x=float(x), y=float(y), z=float(z))
+def set_xyz(msg: Point | Vector3, values: Iterable[float]) -> None:
+    """Set three coordinates of a point or components of a vector."""
+    msg.x, msg.y, msg.z = map(float, values)
+
+
+def set_pose(msg: Pose, position: Iterable[float], orientation: Iterable[float]) -> None:
+    """Set a pose; the orientation is x, y, z, w of a unit quaternion."""
+    set_xyz(msg.position, position)
+    turn = msg.orientation
+    turn.x, turn.y, turn.z, turn.w = map(float, orientation)
 
 
 def vector(extents: Iterable[float]) -> Vector3:
     """A vector of three components."""
-    x, y, z = extents
-    return Vector3(x=float(x), y=float(y), z=float(z))
+    msg = Vector3()
+    set_xyz(msg, extents)
+    return msg
 
 
 def pose(position: Iterable[float], orientation: Iterable[float]) -> Pose:
-    """A pose; the orientation is x, y, z, w of a unit quaternion."""
-    x, y, z, w = orientation
-    turned = Quaternion(x=float(x), y=float(y), z=float(z), w=float(w))
-    return Pose(position=point(position), orientation=turned)
+    """A pose, see `set_pose`."""
+    msg = Pose()
+    set_pose(msg, position, orientation)
+    return msg

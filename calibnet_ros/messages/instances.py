@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sensor_msgs.msg import RegionOfInterest
 
 from calibnet_core import __version__
 from calibnet_core.config import PipelineConfig
@@ -19,9 +18,8 @@ from calibnet_ros.messages.fields import (
     byte_array,
     duration_from_ns,
     header_of,
-    point,
-    pose,
-    vector,
+    set_pose,
+    set_xyz,
 )
 from calibnet_ros.messages.options import DEFAULTS, LABEL, OutputOptions
 
@@ -99,9 +97,11 @@ def _instance_msgs(
     height, width = perception.frame.size
     instances = perception.instances
     orientations = quaternions([geometry.box_rotation for geometry in perception.geometry])
+    values = np.stack((instances.scores, instances.raw_scores, instances.mask_quality), axis=1)
     msgs = []
-    for index, (roi, geometry, track) in enumerate(
-        zip(perception.rois, perception.geometry, perception.tracks, strict=True)
+    # Parts that a message is made with are filled, not replaced: making them once is enough.
+    for index, (roi, geometry, track, (score, raw_score, mask_quality)) in enumerate(
+        zip(perception.rois, perception.geometry, perception.tracks, values.tolist(), strict=True)
     ):
         mask = instances.masks[index][roi.slices]
         right, bottom = roi.x_offset + roi.width, roi.y_offset + roi.height
@@ -109,13 +109,10 @@ def _instance_msgs(
         msg.instance_id = int(perception.instance_ids[index])
         msg.track_id = int(track.track_id)
         msg.track_age = int(track.age)
-        msg.score = float(instances.scores[index])
-        msg.raw_score = float(instances.raw_scores[index])
-        msg.mask_quality = float(instances.mask_quality[index])
+        msg.score, msg.raw_score, msg.mask_quality = score, raw_score, mask_quality
         msg.label = LABEL
-        msg.roi = RegionOfInterest(
-            x_offset=roi.x_offset, y_offset=roi.y_offset, height=roi.height, width=roi.width
-        )
+        msg.roi.x_offset, msg.roi.y_offset = roi.x_offset, roi.y_offset
+        msg.roi.height, msg.roi.width = roi.height, roi.width
         msg.area = int(np.count_nonzero(mask))
         msg.mask_encoding = int(encoding)
         msg.mask_data = byte_array(encode_mask(mask, encoding))
@@ -127,10 +124,10 @@ def _instance_msgs(
         msg.depth_median = float(geometry.depth_median_m)
         msg.depth_near = float(geometry.depth_near_m)
         msg.depth_far = float(geometry.depth_far_m)
-        msg.centroid = point(geometry.centroid)
+        set_xyz(msg.centroid, geometry.centroid.tolist())
         msg.centroid_covariance = geometry.covariance.astype(np.float64).reshape(9)
-        msg.box_pose = pose(geometry.box_center, orientations[index])
-        msg.box_size = vector(geometry.box_size)
+        set_pose(msg.box_pose, geometry.box_center.tolist(), orientations[index].tolist())
+        set_xyz(msg.box_size, geometry.box_size.tolist())
         msg.surface_area = float(geometry.surface_area_m2)
         msgs.append(msg)
     return msgs
