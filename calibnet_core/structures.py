@@ -9,6 +9,7 @@ with pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class CameraIntrinsics:
         if not (
             self.fx > 0.0
             and self.fy > 0.0
-            and np.isfinite([self.fx, self.fy, self.cx, self.cy]).all()
+            and all(map(math.isfinite, (self.fx, self.fy, self.cx, self.cy)))
         ):
             raise FrameError(
                 f"camera intrinsics fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are not "

@@ -7,6 +7,7 @@ otherwise be taken for each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,8 @@ LONGEST_GROWTH_S = 1.0
 UNSURE_DISCOUNT = 0.9
 """Factor on the likeness of a weak observation, so that the weak duplicate of a mask does not take
 the strong one's track."""
+
+_UNKNOWN = np.full(3, np.nan)
 
 # Whether two looks may be one object seen from a camera that turned:
 _MAX_AREA_RATIO = 2.0
@@ -62,7 +65,7 @@ class Look:
             mask=mask.copy(),
             area=int(np.count_nonzero(mask)),
             box=(left, top, left + roi.width, top + roi.height),
-            position=np.where(np.isfinite(position).all(), position, np.nan),
+            position=position if math.isfinite(sum(position.tolist())) else _UNKNOWN,
         )
 
     def moved(self, step: Step) -> Look:

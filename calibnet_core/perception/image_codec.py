@@ -201,7 +201,8 @@ def depth_to_metres(
     depth_m: NDArray[np.float32]
     if view.dtype.kind == "u":
         depth_m = np.divide(view, scale, dtype=np.float32)
-        is_missing = (view == 0) | (view == _SATURATED_U16)
+        # Less one, 0 and the saturated value are the two greatest: one comparison finds both.
+        is_missing = view - np.uint16(1) >= _SATURATED_U16 - np.uint16(1)
     else:
         # What cannot be represented, such as a 64-bit value beyond float32 or a signalling NaN,
         # becomes infinite or NaN, and so no measurement; that deserves no warning.

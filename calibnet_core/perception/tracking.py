@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +170,9 @@ class Tracker:
             track.frame = self._frame
             if stamp_ns >= track.seen_ns:
                 track.look, track.seen_ns, track.is_shown = looks[place], stamp_ns, is_shown
-            assignments[index] = replace(track.assignment, is_shown=is_shown)
+            assignments[index] = TrackAssignment(
+                track_id=track.track_id, age=track.age, is_shown=is_shown
+            )
         self._bound_unseen_tracks()
         return assignments
 

@@ -80,10 +80,11 @@ def lay_out(objects: Sequence[SampledObject], intrinsics: CameraIntrinsics) -> C
     is_kept, is_open = np.zeros(shape, bool), np.zeros(shape, bool)
     depth_m, footprint = np.full(shape, np.nan, np.float32), np.zeros(shape, np.float32)
     rays = np.zeros(shape, np.complex64)
+    by_stride = {stride: _rays_on_grid(intrinsics, stride) for stride in {g.stride for g in grids}}
     for thing, grid, top in zip(objects, grids, ends, strict=False):
         rows, columns = grid.is_kept.shape
         here = (slice(top, top + rows), slice(columns))
-        all_rays, all_footprints = _rays_on_grid(intrinsics, grid.stride)
+        all_rays, all_footprints = by_stride[grid.stride]
         row, column = _first_place(thing)
         seen = (slice(row, row + rows), slice(column, column + columns))
         is_kept[here] = grid.is_kept

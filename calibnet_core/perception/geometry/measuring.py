@@ -78,7 +78,7 @@ def measure_objects(
     crops = [
         crop_object(depth_m, mask, roi, settings) for mask, roi in zip(masks, rois, strict=True)
     ]
-    ratios = [np.count_nonzero(crop.is_usable) / np.count_nonzero(crop.mask) for crop in crops]
+    ratios = [crop.num_usable / crop.num_pixels for crop in crops]
     if intrinsics is not None and not sees_everywhere(intrinsics):
         crops = [_without_blind_pixels(crop, intrinsics) for crop in crops]
     samples = [sample_surface(crop, settings, frame.size) for crop in crops]
@@ -111,7 +111,14 @@ def _usable_intrinsics(frame: RgbdFrame) -> CameraIntrinsics | None:
 
 def _without_blind_pixels(crop: Crop, intrinsics: CameraIntrinsics) -> Crop:
     has_ray = np.isfinite(pixel_footprints(intrinsics)[crop.window])
-    return replace(crop, mask=crop.mask & has_ray, is_usable=crop.is_usable & has_ray)
+    mask, is_usable = crop.mask & has_ray, crop.is_usable & has_ray
+    return replace(
+        crop,
+        mask=mask,
+        is_usable=is_usable,
+        num_pixels=int(np.count_nonzero(mask)),
+        num_usable=int(np.count_nonzero(is_usable)),
+    )
 
 
 def _only_depths(ratio: float, samples: SurfaceSamples | None) -> ObjectGeometry:
@@ -209,7 +216,7 @@ def _areas(objects: Sequence[SampledObject], surfaces: Surfaces) -> list[float]:
         on_samples = (total - on_open) / max(1, number - num_open)
         count = thing.samples.ordered_depth_m.size
         mean = (on_samples * count + on_open) / (count + num_open)
-        areas.append(mean * int(np.count_nonzero(thing.crop.mask)))
+        areas.append(mean * thing.crop.num_pixels)
     return areas
 
 

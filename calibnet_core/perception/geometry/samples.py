@@ -29,12 +29,15 @@ class Crop:
         mask: (h, w) bool.
         is_usable: (h, w) bool, mask pixels with a depth within the limits.
         depth_m: (h, w) float32, a view of the image.
+        num_pixels, num_usable: of the mask, and of those.
     """
 
     window: tuple[slice, slice]
     mask: NDArray[np.bool_]
     is_usable: NDArray[np.bool_]
     depth_m: NDArray[np.float32]
+    num_pixels: int
+    num_usable: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,16 +66,16 @@ class SurfaceSamples:
 
     def percentiles(self) -> tuple[float, float, float]:
         """Percentiles 5, 50 and 95 of depth in metres, by linear interpolation."""
-        near, median, far = (self._percentile(share) for share in _SHARES)
+        last = self.ordered_depth_m.size - 1
+        places = [share * last for share in _SHARES]
+        lower = [int(place) for place in places]
+        pairs = self.ordered_depth_m.take([*lower, *(min(place + 1, last) for place in lower)])
+        values = pairs.tolist()
+        near, median, far = (
+            low + (place - int(place)) * (high - low)
+            for place, low, high in zip(places, values[:3], values[3:], strict=True)
+        )
         return near, median, far
-
-    def _percentile(self, share: float) -> float:
-        place = share * (self.ordered_depth_m.size - 1)
-        lower = int(place)
-        low = float(self.ordered_depth_m[lower])
-        if place == lower:
-            return low
-        return low + (place - lower) * (float(self.ordered_depth_m[lower + 1]) - low)
 
 
 def crop_object(
@@ -100,7 +103,14 @@ def crop_object(
     usable = depth >= least
     usable &= depth <= settings.max_m
     usable &= inside
-    return Crop(window=window, mask=inside, is_usable=usable, depth_m=depth)
+    return Crop(
+        window=window,
+        mask=inside,
+        is_usable=usable,
+        depth_m=depth,
+        num_pixels=int(np.count_nonzero(inside)),
+        num_usable=int(np.count_nonzero(usable)),
+    )
 
 
 def sample_surface(
@@ -121,7 +131,7 @@ def sample_surface(
     Returns:
         None where there are fewer than `min_points` readings.
     """
-    if np.count_nonzero(crop.is_usable) < settings.min_points:
+    if crop.num_usable < settings.min_points:
         return None
     # As if the focal length were the image's longer side, which it is within a factor of two, so
     # that depth statistics do not depend on whether the camera is calibrated.
