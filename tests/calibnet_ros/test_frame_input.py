@@ -67,6 +67,7 @@ class Bench:
         given = {**DEFAULTS, **values}
         self.ledger, self.listener = FrameLedger(), Listener()
         self.pairs, self.reporter = [], Reporter(self.node.get_logger())
+        self.gave_way = []  # how many pairs there were each time
         self.executor = SingleThreadedExecutor(context=context)
         self.executor.add_node(self.node)
         self.input = FrameInput(
@@ -80,6 +81,7 @@ class Bench:
             ),
             prefix=prefix,
             reporter=self.reporter,
+            after_pair=lambda: self.gave_way.append(len(self.pairs)),
         )
         topics = {
             COLOR: (Image, CompressedImage)[given["input.color_transport"] != "raw"],
@@ -144,6 +146,16 @@ def test_a_pair_is_handed_over_with_its_offset_and_the_newest_camera_info(make_b
     assert (second.color.stamp_ns, second.depth.stamp_ns) == (2 * FRAME_NS, 2 * FRAME_NS + 4)
     assert second.offset_ns == 4
     assert bench.listener.num_pairs == 2
+
+
+def test_a_callback_gives_way_after_each_pair_and_after_nothing_else(make_bench):
+    bench = make_bench()
+    bench.send(bench.info, CameraInfo())
+    for number in (1, 2):
+        bench.send(bench.color, color_msg(number * FRAME_NS))
+        assert bench.gave_way == list(range(1, number))
+        bench.send(bench.depth, depth_msg(number * FRAME_NS))
+        assert bench.gave_way == list(range(1, number + 1))
 
 
 def test_closing_counts_what_waits_and_unsubscribes(make_bench):

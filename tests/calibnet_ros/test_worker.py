@@ -101,8 +101,10 @@ def test_who_gives_way_goes_on_when_the_worker_is_done(mailboxes):
     worker = Worker(mailboxes, handler)
     handler.go_on.release()
     mailboxes[0].put("item")
+    began = time.monotonic()
     worker.let_go_first(TIMEOUT_S)
     assert handler.handled == [["item"]]
+    assert time.monotonic() - began < TIMEOUT_S / 2
 
 
 def test_nobody_gives_way_to_a_worker_that_has_nothing_or_earlier_items_to_do(mailboxes):
