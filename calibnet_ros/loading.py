@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from contextlib import suppress
@@ -91,3 +92,6 @@ def free_memory() -> None:
         with suppress(RuntimeError):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+    # Else the allocator may keep the pages of a network, one time in three, until the next one.
+    with suppress(OSError, AttributeError):  # other C libraries have nothing like it
+        ctypes.CDLL(None).malloc_trim(0)

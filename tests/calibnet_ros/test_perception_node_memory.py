@@ -15,7 +15,7 @@ from tests.support.ros import REAL
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 ROUNDS, WARM_UP_ROUNDS = 50, 5
-MOST_BYTES_KEPT = 16_000_000
+MOST_BYTES_KEPT = 8_000_000
 """Allocators keep some pages; the network alone has 12 MB of weights, fifty would be 600 MB."""
 
 
