@@ -234,8 +234,8 @@ def _centroid_covariances(
     and not readings. The rounding of depth. An error in the depth scale of the whole image, which
     no one frame can show, is not in it.
 
-    In 750 noisy trials of slabs, spheres and boxes at 0.6 to 2 m the ellipsoid that should hold
-    90 % held at least 98 %; where noise was as modelled, its size was 1.6 times that of the errors.
+    In 750 noisy trials of boxes at 0.6 to 1.5 m the ellipsoid that should hold 90 % held 99 % where
+    each reading erred by itself, and 96 % where patches of eight pixels erred together.
     """
     variances, counts = [], []
     for thing in objects:
