@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -17,7 +19,7 @@ from calibnet_core.processor import Predictor
 from calibnet_core.threads import use_one_blas_thread
 from calibnet_ros.arguments import split_arguments
 from calibnet_ros.camera_presets import PRESETS, remappings
-from calibnet_ros.loading import load_pipeline
+from calibnet_ros.loading import free_memory, load_pipeline
 from calibnet_ros.parameter_schema import Values, documentation
 from calibnet_ros.perception_node import PerceptionNode
 
@@ -26,7 +28,7 @@ def main(
     argv: Sequence[str] | None = None,
     make_pipeline: Callable[[Values], Predictor] = load_pipeline,
 ) -> int:
-    """Run the node until it is interrupted.
+    """Run the node until it is interrupted, which ends the process.
 
     Args:
         argv: arguments after the program's name; `--camera NAME` stands for the remappings of a
@@ -34,7 +36,7 @@ def main(
         make_pipeline: see `PerceptionNode`.
 
     Returns:
-        The exit code: 0 after an interruption, 2 for wrong arguments.
+        The exit code, where it did not come to run: 2 for wrong arguments, else 0.
     """
     parser = argparse.ArgumentParser(
         prog="perception_node",
@@ -55,34 +57,51 @@ def main(
     use_one_blas_thread()
     rclpy.init(args=[sys.argv[0], *ros_arguments])
     try:
-        try:
-            node = PerceptionNode(make_pipeline)
-        except ParameterException as error:
-            print(f"perception_node: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            return 0
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        except rclpy_implementation.RCLError:
-            # An interruption in the middle of a callback that uses the graph ends here too.
-            if rclpy.ok():
-                raise
-        finally:
-            # A second signal, from a launch file that passes on what the terminal already sent,
-            # must not break the clean-up.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            ended = node.stop()
+        code = _run(make_pipeline)
     finally:
         rclpy.try_shutdown()
-    if not ended:
-        # Leaving by the front door would wait for a thread that sits in a device call.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    if code == 0:
+        _leave()
+    return code
+
+
+def _run(make_pipeline: Callable[[Values], Predictor]) -> int:
+    """Run the node until it is interrupted; the exit code."""
+    try:
+        node = PerceptionNode(make_pipeline)
+    except ParameterException as error:
+        print(f"perception_node: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except rclpy_implementation.RCLError:
+        # An interruption in the middle of a callback that uses the graph ends here too.
+        if rclpy.ok():
+            raise
+    finally:
+        # A second signal, from a launch file that passes on what the terminal already sent, must
+        # not break the clean-up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        node.stop()
     return 0
+
+
+def _leave() -> NoReturn:
+    """End the process with exit code 0, without taking the interpreter apart.
+
+    That would free torch object by object, for half of the time in which the node promises to end,
+    and it would wait for an inference that sits in a device call.
+    """
+    free_memory()  # the middleware's shared memory goes with the last object that uses it
+    rclpy_implementation.rclpy_logging_fini()  # writes the log file
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -150,7 +150,6 @@ class PerceptionNode(SturdyLifecycleNode):
                 "the weights are random, so the masks mean nothing; set model.weights"
             )
         self._reporter.forget()
-        self._events.take_over(self)
         settle_memory()
         self._state_label = "inactive"
         return _SUCCESS
@@ -228,15 +227,13 @@ class PerceptionNode(SturdyLifecycleNode):
         self.get_logger().error("stopped after an error; configure the node to start it again")
         return _SUCCESS
 
-    def stop(self) -> bool:
-        """End for good; False if an inference is still running in the worker's thread."""
-        worker = self._activation.worker if self._activation is not None else None
+    def stop(self) -> None:
+        """End for good; an inference that is slow to end is left running in the worker's thread."""
         self._stop_input()
-        self._free()
+        self._drop()
         for services in self._camera_services.values():
             services.destroy()
         self.destroy_node()
-        return worker is None or worker.join(0.0)
 
     def _autostart(self) -> None:
         self._autostart_timer.cancel()
@@ -313,6 +310,10 @@ class PerceptionNode(SturdyLifecycleNode):
             stream.camera.requests.answer_all(_DEACTIVATED)
 
     def _free(self) -> None:
+        self._drop()
+        free_memory()
+
+    def _drop(self) -> None:
         for camera in self._cameras:
             camera.destroy()
         for services in self._camera_services.values():
@@ -320,7 +321,6 @@ class PerceptionNode(SturdyLifecycleNode):
         if self._transforms is not None:
             self._transforms.destroy()
         self._cameras, self._processor, self._transforms = [], None, None
-        free_memory()
         self._state_label = "unconfigured"
 
     # --- failures, pausing, parameters ----------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.alone]
 
 # What the node promises. A run that exceeds it is one that waits for something it should not.
 PROMISE_S = 2.0
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def assert_ends_cleanly(process: NodeProcess, within_s: float = PROMISE_S) -> None:
@@ -81,6 +83,36 @@ def test_a_signal_ends_a_node_in_the_middle_of_a_stream(robot):
         robot.send_pair(robot.next_stamp())
     robot.process.send(signal.SIGTERM)
     assert_ends_cleanly(robot.process)
+
+
+@pytest.mark.parametrize("inference_s", [0.0, 3.0])
+def test_the_log_file_holds_every_line_to_the_end(start_robot, tmp_path, inference_s):
+    robot = start_robot(environment={"ROS_LOG_DIR": str(tmp_path / "log")})
+    robot.wait_until_connected()
+    slow_ns = robot.send_pair(robot.next_stamp(), order=sleep_order(inference_s))
+    robot.process.wait_for_line(f"inferring {slow_ns}")
+    robot.process.send(signal.SIGTERM)
+    assert_ends_cleanly(robot.process)
+    (log_file,) = (tmp_path / "log").iterdir()
+    lines = [line for line in robot.process.log.splitlines() if "robot" in line]
+    assert any("is ready" in line for line in lines)
+    assert any("slow to end" in line for line in lines) == (inference_s > 0)
+    assert log_file.read_text().splitlines() == lines
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason=f"{SHARED_MEMORY} is a folder of Linux")
+def test_no_shared_memory_is_left_behind(tmp_path):
+    before = set(SHARED_MEMORY.iterdir())
+    process = NodeProcess(node_command(STUB, "/lone", {}, {}), tmp_path / "node.log")
+    try:
+        process.wait_for_line("is ready")
+        made = set(SHARED_MEMORY.iterdir()) - before
+        assert made
+        process.send(signal.SIGTERM)
+        assert_ends_cleanly(process)
+        assert made.isdisjoint(SHARED_MEMORY.iterdir())
+    finally:
+        process.end()
 
 
 def test_an_unknown_camera_ends_with_code_2_and_the_known_ones(capsys):
