@@ -26,6 +26,7 @@ from calibnet_ros import msg as calibnet_msgs
 from calibnet_ros import qos
 from calibnet_ros.diagnostics import CAMERA_STATUS
 
+_LAST_ANSWERS_S = 2.0  # on their way to here when the node already rests
 _DISCOVERY_HINT = (
     "start it, remap its inputs to the recording's topics, and give both processes the same "
     "ROS_DOMAIN_ID and middleware profile"
@@ -114,6 +115,7 @@ class BagPlayer:
         self._counters: dict[str, int] = {}
         self._counters_before: dict[str, int] = {}
         self._failure = ""
+        self._is_known_to_node = False
         self.node = Node("play_bag", context=context)
         types = {
             "color": Image if bag.color_transport == "raw" else CompressedImage,
@@ -134,6 +136,11 @@ class BagPlayer:
             for name in ("label_image", "overlay"):
                 callback = self._picture_callback(name)
                 self._subscriptions.append(self._listen(Image, name, qos.PICTURE, callback))
+        # The last to be announced: once the node sends this one what it had published before, it
+        # sends its answers too, the first included.
+        self._subscriptions.append(
+            self._listen(calibnet_msgs.ModelInfo, "model_info", qos.LATCHED, self._on_model_info)
+        )
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name="play_bag", daemon=True)
@@ -156,7 +163,7 @@ class BagPlayer:
             PlayError: the node ended or did not appear in time.
         """
         deadline = time.monotonic() + timeout_s
-        while not (self._is_connected() and self._counters):
+        while not (self._is_connected() and self._is_known_to_node and self._counters):
             if self._failure:
                 raise PlayError(f"the perception node {self._node_name} is {self._failure}")
             if not is_alive():
@@ -260,12 +267,17 @@ class BagPlayer:
         with self._changed:
             self._counters = {}  # only what is counted from now on tells of the end
             self._changed.wait_for(self._is_at_rest, timeout_s)
+            self._changed.wait_for(self._has_heard_all, min(timeout_s, _LAST_ANSWERS_S))
             self.report.counters = {key: self._risen(key) for key in self._counters}
         return self.report
 
     def _is_at_rest(self) -> bool:
         has_all = self._risen("received_color") >= len(self.report.sent)
         return has_all and self._counters.get("in_flight") == 0
+
+    def _has_heard_all(self) -> bool:
+        heard = sum(answer.num_results for answer in self.report.answers.values())
+        return heard >= self._risen("published")
 
     def _risen(self, key: str) -> int:
         return self._counters.get(key, 0) - self._counters_before.get(key, 0)
@@ -307,6 +319,9 @@ class BagPlayer:
             if sent_at is not None:
                 answer.latency_ms = (time.monotonic() - sent_at) * 1e3
             self._changed.notify_all()
+
+    def _on_model_info(self, _: calibnet_msgs.ModelInfo) -> None:
+        self._is_known_to_node = True
 
     def _picture_callback(self, name: str) -> Callable[[Image], None]:
         def callback(msg: Image) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +14,17 @@ pytest.importorskip("rclpy", reason="rclpy is not installed")
 pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
 import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from calibnet_core.data.bags import RgbdBag, open_rgbd_bag, write_rgbd_bag
 from calibnet_core.structures import RgbdFrame
 from calibnet_ros import msg as msgs
+from calibnet_ros import qos
 from calibnet_ros.bag_player import Answer, BagPlayer, PlayError, PlayReport, SentFrame
+from calibnet_ros.diagnostics import CAMERA_STATUS
 from tests.support.ros import (
     FIRST_STAMP_NS,
     GREEN_DEPTH_M,
@@ -87,6 +95,71 @@ def test_waiting_ends_with_an_error_that_names_the_node_and_what_to_check(player
 def test_waiting_ends_at_once_when_the_node_has_died(player):
     with pytest.raises(PlayError, match="/nobody ended before it was ready"):
         player.wait_for_node(60.0, is_alive=lambda: False)
+
+
+class PartOfANode:
+    """What a player needs of a perception node, each part when a test wants it."""
+
+    def __init__(self, player: BagPlayer, bag: RgbdBag) -> None:
+        self._node = rclpy.create_node("nobody", context=player.node.context)
+        for topic in (bag.color_topic, bag.depth_topic):
+            self._node.create_subscription(Image, topic, lambda msg: None, qos.RESULT)
+        create = self._node.create_publisher
+        self._results = create(msgs.InstanceMaskArray, "~/instances", qos.RESULT)
+        self._reports = create(DiagnosticArray, "/diagnostics", 10)
+        self._model_infos = create(msgs.ModelInfo, "~/model_info", qos.LATCHED)
+
+    def publish_model_info(self) -> None:
+        self._model_infos.publish(msgs.ModelInfo())
+
+    def publish_result(self, stamp_ns: int) -> None:
+        header = Header(stamp=Time(nanosec=stamp_ns))
+        self._results.publish(msgs.InstanceMaskArray(header=header))
+
+    def publish_reports(self, count: int = 1, **counters: int) -> None:
+        """Rounds of diagnostics, 20 a second."""
+        values = [KeyValue(key=key, value=str(value)) for key, value in counters.items()]
+        status = DiagnosticStatus(name=f"/nobody: {CAMERA_STATUS}", values=values)
+        for _ in range(count):
+            self._reports.publish(DiagnosticArray(status=[status]))
+            time.sleep(0.05)
+
+
+def test_a_node_is_ready_when_it_has_said_what_it_said_before(player, bag):
+    """Until then it may not know who listens, and its first answer would go to nobody."""
+    node = PartOfANode(player, bag)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(node.publish_reports, 30, received_color=0)
+        with pytest.raises(PlayError, match="no active perception node"):
+            player.wait_for_node(1.0)
+        node.publish_model_info()
+        player.wait_for_node(20.0)
+
+
+def test_answers_that_come_after_the_last_report_count(tmp_path):
+    write_rgbd_bag(tmp_path / "bag", [FRAME, replace(FRAME, stamp_ns=8)])
+    bag = open_rgbd_bag(tmp_path / "bag")
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    player = BagPlayer(bag, node_name="/nobody", context=context)
+    try:
+        node = PartOfANode(player, bag)
+        node.publish_model_info()
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(player.wait_for_node, 20.0)
+            while not waiting.done():
+                node.publish_reports(received_color=10, published=5, in_flight=0)
+            waiting.result()
+            playing = threads.submit(lambda: player.play_at_rate(1000.0, 20.0).num_answered)
+            while not player.report.sent:
+                time.sleep(0.01)
+            node.publish_result(FRAME.stamp_ns)
+            node.publish_reports(10, received_color=12, published=7, in_flight=0)
+            node.publish_result(8)
+            assert playing.result() == 2
+    finally:
+        player.close()
+        rclpy.shutdown(context=context)
 
 
 FRAME = RgbdFrame(
