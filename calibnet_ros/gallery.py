@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,48 @@ from rich.table import Table
 from calibnet_core.data.bags import RgbdBag, read_frames
 from calibnet_core.files import atomic_write
 from calibnet_core.perception.received_image import pixels_of
-from calibnet_core.visualization import colorize_depth, contact_sheet
+from calibnet_core.visualization import colorize_depth, contact_sheet, instance_color
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
 
 _MOST_SHEET_ROWS = 6
+_LARGEST_INDEX = 255  # of a palette
 SHEET_NAME = "contact_sheet.png"
 
 
 def save_picture(path: Path, pixels: NDArray[np.generic]) -> None:
     """Write a PNG, atomically."""
+    _save(path, PilImage.fromarray(np.ascontiguousarray(pixels)))
+
+
+def save_labels(path: Path, labels: NDArray[np.generic]) -> None:
+    """Write a label image as a PNG with a palette: its numbers are the ids, what is seen is colour.
+
+    Ids as grey values would all look black.
+
+    Args:
+        path: the file.
+        labels: (H, W) ids of the instances from 1, and 0 beside them.
+    """
+    if labels.max(initial=0) > _LARGEST_INDEX:
+        save_picture(path, labels)
+        return
+    picture = PilImage.fromarray(labels.astype(np.uint8))
+    colors = [instance_color(label - 1) for label in range(1, _LARGEST_INDEX + 1)]
+    picture.putpalette(bytes([0, 0, 0, *itertools.chain(*colors)]))
+    _save(path, picture)
+
+
+def _save(path: Path, picture: PilImage.Image) -> None:
     with atomic_write(path) as file:
-        PilImage.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG")
+        picture.save(file, format="PNG")
 
 
 def save_answer(folder: Path, index: int, answer: Answer) -> None:
     """Write the overlay and the label image of one frame, as far as they came."""
-    for name in ("overlay", "label_image"):
-        msg = getattr(answer, name)
-        if msg is not None:
-            save_picture(folder / f"{name}_{index:04d}.png", pixels_of(msg))
+    if answer.overlay is not None:
+        save_picture(folder / f"overlay_{index:04d}.png", pixels_of(answer.overlay))
+    if answer.label_image is not None:
+        save_labels(folder / f"label_image_{index:04d}.png", pixels_of(answer.label_image))
 
 
 def save_contact_sheet(folder: Path, bag: RgbdBag, report: PlayReport) -> Path | None:

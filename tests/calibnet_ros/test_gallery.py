@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from calibnet_core.data.bags import open_rgbd_bag, write_rgbd_bag
 from calibnet_core.perception.received_image import pixels_of
 from calibnet_core.structures import RgbdFrame
+from calibnet_core.visualization import instance_color
 from calibnet_ros import msg as msgs
 from calibnet_ros.bag_player import Answer, PlayReport, SentFrame
 from calibnet_ros.gallery import (
@@ -24,6 +25,7 @@ from calibnet_ros.gallery import (
     frame_index,
     save_answer,
     save_contact_sheet,
+    save_labels,
     save_picture,
     summary_table,
 )
@@ -53,6 +55,21 @@ def bag(tmp_path):
     frames = [replace(frame, stamp_ns=1_000_000_000 + n * 33_000_000) for n in range(9)]
     write_rgbd_bag(tmp_path / "bag", frames)
     return open_rgbd_bag(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("largest", [1, 255, 256, 40000])
+def test_a_label_image_keeps_its_numbers_and_shows_colours_where_a_palette_holds_them(
+    tmp_path, largest
+):
+    labels = np.zeros(SIZE, np.uint16)
+    labels[:2], labels[2:5] = 1, largest
+    save_labels(tmp_path / "labels.png", labels)
+    with PilImage.open(tmp_path / "labels.png") as picture:
+        np.testing.assert_array_equal(np.array(picture), labels)
+        if largest <= 255:
+            colors = picture.convert("RGB")
+            assert colors.getpixel((0, 4)) == instance_color(largest - 1)
+            assert colors.getpixel((0, 11)) == (0, 0, 0)
 
 
 def stamps_of(bag):

@@ -15,6 +15,7 @@ from PIL import Image as PilImage
 
 from calibnet_core.data.bags import open_rgbd_bag, write_rgbd_bag
 from calibnet_core.structures import RgbdFrame
+from calibnet_core.visualization import instance_color
 from calibnet_ros import play_bag
 from calibnet_ros.bag_player import BagPlayer
 from tests.support.ros import FIRST_STAMP_NS, FRAME_ID, SIZE, scene_depth_m, scene_rgb
@@ -154,8 +155,12 @@ def test_pictures_of_every_frame_and_a_contact_sheet_are_saved(play, tmp_path):
     assert names == sorted([*expected, "contact_sheet.png"])
     with PilImage.open(output / "label_image_0001.png") as picture:
         labels = np.array(picture)
+        shown = np.array(picture.convert("RGB"))
     assert labels.shape == SIZE
-    assert set(np.unique(labels)) == {0, 1, 2}
+    # The numbers are ids, and what a viewer shows are the instances' colours.
+    colors = [(0, 0, 0), instance_color(0), instance_color(1)]
+    np.testing.assert_array_equal(shown, np.array(colors)[labels])
+    assert labels.max() == 2
     with PilImage.open(output / "overlay_0002.png") as picture:
         assert picture.size == (SIZE[1], SIZE[0])
 
