@@ -151,12 +151,13 @@ def test_a_value_on_another_gpu_than_the_current_one_is_served_there() -> None:
 
 def test_a_call_waits_for_nothing_and_reads_nothing_back() -> None:
     arguments = on_gpu(random_inputs([(3, 5), (2, 2)], dtype=torch.float32))
-    ms_deform_attn(*arguments)  # the first call looks up torch's stream function
-    torch.cuda.set_sync_debug_mode("error")
+    expected = ms_deform_attn(*arguments)  # the first call looks up torch's stream function
+    torch.cuda.set_sync_debug_mode("error")  # waiting raises
     try:
-        ms_deform_attn(*arguments)
+        output = ms_deform_attn(*arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(output, expected)
 
 
 @pytest.mark.slow
