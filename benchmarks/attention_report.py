@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,8 +114,7 @@ def write_json(report: Report, path: Path) -> None:
             for row in report.unmeasured
         ],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    measure.write_record(path, content)
 
 
 def print_tables(report: Report, console: Console) -> None:

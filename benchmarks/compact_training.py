@@ -30,7 +30,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import command_line, describe_machine, describe_versions
+from benchmarks.measure import provenance, write_record
 from calibnet_core.config import load_config
 from calibnet_core.preprocessing import PIXEL_MEAN, PIXEL_STD
 from calibnet_core.training.config import TrainConfig
@@ -80,9 +80,7 @@ def main() -> None:
     if arguments.record:
         assert trainer.sets.validation is not None
         record = {
-            "command": command_line(),
-            "machine": describe_machine(),
-            "versions": describe_versions("torch", "torchvision"),
+            **provenance("torch", "torchvision"),
             "training_images": len(trainer.sets.train),
             "validation_images": len(trainer.sets.validation),
             "validation_scenes": list(trainer.sets.validation.scenes),
@@ -91,7 +89,7 @@ def main() -> None:
             "waiting_for_images_share": round(loading / computing, 4),
             "curve": curve,
         }
-        RECORD.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+        write_record(RECORD.with_suffix(".json"), record)
         draw(curve, RECORD.with_suffix(".png"))
 
 

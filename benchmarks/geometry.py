@@ -10,7 +10,6 @@ machine leaves comparable; wall time is what a frame waits.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import Run, alternate, command_line, describe_machine, describe_versions
+from benchmarks.measure import Run, alternate, provenance, write_record
 from calibnet_core.perception.camera_rays import camera_rays, pixel_footprints
 from calibnet_core.perception.geometry import GeometrySettings, measure_objects
 from tests.support.analytic_objects import (
@@ -46,7 +45,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     forms: dict[str, Callable[[], object]] = {}
@@ -84,12 +83,10 @@ def main() -> None:
     Console().print(table)
     if arguments.json:
         record = {
-            "machine": describe_machine(),
-            "versions": describe_versions("numpy", "opencv-python-headless"),
-            "command": command_line(),
+            **provenance("numpy", "opencv-python-headless"),
             "figures": figures,
         }
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+        write_record(arguments.json, record)
 
 
 def typical_picture(camera: str) -> Picture:

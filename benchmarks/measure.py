@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from calibnet_core.files import atomic_write
 
 AGAIN = " again"
 """What the name of a baseline's second measurement in a round ends with."""
@@ -165,6 +168,22 @@ def describe_versions(*packages: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
+
+
+def provenance(*packages: str) -> dict[str, object]:
+    """What a record begins with: the command, the machine, and versions of Python and packages."""
+    return {
+        "command": command_line(),
+        "machine": describe_machine(),
+        "versions": describe_versions(*packages),
+    }
+
+
+def write_record(path: Path, record: Mapping[str, object]) -> None:
+    """Write figures and how they came about as JSON; folders are made where they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, "w") as file:
+        file.write(json.dumps(record, indent=1) + "\n")
 
 
 def command_line() -> str:

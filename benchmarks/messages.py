@@ -11,7 +11,6 @@ encodings.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,15 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import (
-    Summary,
-    alternate,
-    command_line,
-    describe_machine,
-    describe_versions,
-    repeat,
-    summarise,
-)
+from benchmarks.measure import Summary, alternate, provenance, repeat, summarise, write_record
 from calibnet_core.data.analytic_scene import render_sequence
 from calibnet_core.perception.mask_codec import MaskEncoding
 from calibnet_core.perception.perceiver import Perception
@@ -50,7 +41,7 @@ def main() -> None:
     parser.add_argument("--size", default="480x640", help="height x width of the frame")
     parser.add_argument("--objects", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     height, width = (int(part) for part in arguments.size.split("x"))
@@ -113,12 +104,10 @@ def report(arguments: argparse.Namespace, title: str, summaries: dict[str, Summa
     Console().print(table)
     if arguments.json:
         record = {
-            "machine": describe_machine(),
-            "versions": describe_versions("numpy", "opencv-python-headless"),
-            "command": command_line(),
+            **provenance("numpy", "opencv-python-headless"),
             "messages": {name: asdict(summary) for name, summary in summaries.items()},
         }
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+        write_record(arguments.json, record)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ operator's eager kernel and with the one that is loaded.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,15 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import (
-    Run,
-    Summary,
-    alternate,
-    command_line,
-    describe_machine,
-    describe_versions,
-    summarise,
-)
+from benchmarks.measure import Run, Summary, alternate, provenance, summarise, write_record
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import encoder
 from calibnet_core.models.inference_form import inference_form
@@ -51,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--pairs", type=int, default=9, help="alternating measurements of each form"
     )
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -125,13 +116,11 @@ def report(
     Console().print(table)
     if arguments.json:
         record = {
-            "machine": describe_machine(),
-            "versions": describe_versions("torch", "torchvision"),
+            **provenance("torch", "torchvision"),
             "operator": str(info()),
-            "command": command_line(),
             "forms": figures,
         }
-        Path(arguments.json).write_text(json.dumps(record, indent=2))
+        write_record(arguments.json, record)
 
 
 if __name__ == "__main__":

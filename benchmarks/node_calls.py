@@ -9,7 +9,6 @@ The real node with the real network (random weights, on the CPU) is kept inferri
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import threading
@@ -26,8 +25,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
 from benchmarks.instant_node import REPOSITORY, set_environment
-from benchmarks.measure import command_line, describe_machine
-from calibnet_core.files import atomic_write
+from benchmarks.measure import provenance, write_record
 
 LIMIT_MS = 50.0
 """What each call has to stay within."""
@@ -62,13 +60,9 @@ def main() -> None:
         table.add_row(entry.service, str(entry.calls), *values)
     Console().print(table)
     if arguments.json:
-        document = {
-            "command": command_line(),
-            "machine": describe_machine(),
-            "calls": [asdict(entry) for entry in figures],
-        }
-        with atomic_write(arguments.json, "w") as file:
-            json.dump(document, file, indent=1)
+        write_record(
+            arguments.json, {**provenance(), "calls": [asdict(entry) for entry in figures]}
+        )
     sys.exit(0 if all(entry.highest_ms <= LIMIT_MS for entry in figures) else 1)
 
 

@@ -17,7 +17,6 @@ another, and all else with it: compare figures only where the loop took as long.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -35,8 +34,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
 from benchmarks.instant_node import NUM_OBJECTS, SIDE, FiveObjects, object_corners, set_environment
-from benchmarks.measure import command_line, describe_machine, describe_versions
-from calibnet_core.files import atomic_write
+from benchmarks.measure import provenance, write_record
 from calibnet_core.threads import use_one_blas_thread
 
 HEIGHT, WIDTH, RATE_HZ = 480, 640, 30.0
@@ -93,14 +91,11 @@ def main() -> None:
         table.add_row(entry.case, *(f"{value:.2f}" for value in figures), *spreads)
     Console().print(table)
     if arguments.json:
-        document = {
-            "command": command_line(),
-            "machine": describe_machine(),
-            "versions": describe_versions("numpy", "opencv-python-headless", "scipy"),
+        record = {
+            **provenance("numpy", "opencv-python-headless", "scipy"),
             "latencies": [asdict(entry) for entry in latencies],
         }
-        with atomic_write(arguments.json, "w") as file:
-            json.dump(document, file, indent=1)
+        write_record(arguments.json, record)
     sys.exit(0 if all(entry.is_within_limits for entry in latencies) else 1)
 
 

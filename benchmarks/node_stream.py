@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import array
-import json
 import subprocess
 import sys
 import threading
@@ -27,8 +26,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
 from benchmarks.instant_node import REPOSITORY, set_environment
-from benchmarks.measure import command_line, describe_machine
-from calibnet_core.files import atomic_write
+from benchmarks.measure import provenance, write_record
 
 HEIGHT, WIDTH, RATE_HZ = 720, 1280, 30.0
 
@@ -69,9 +67,7 @@ def main() -> None:
         table.add_row(name.replace("_", " "), str(value))
     Console().print(table)
     if arguments.json:
-        document = {"command": command_line(), "machine": describe_machine(), **asdict(counts)}
-        with atomic_write(arguments.json, "w") as file:
-            json.dump(document, file, indent=1)
+        write_record(arguments.json, {**provenance(), **asdict(counts)})
     sys.exit(0 if counts.is_complete else 1)
 
 

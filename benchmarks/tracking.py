@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,15 +22,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import (
-    alternate,
-    command_line,
-    describe_machine,
-    describe_versions,
-    repeat,
-    summarise,
-)
-from calibnet_core.files import atomic_write
+from benchmarks.measure import alternate, provenance, repeat, summarise, write_record
 from calibnet_core.perception.mask_codec import Roi
 from calibnet_core.perception.tracking import Observation, Tracker, TrackingSettings
 
@@ -69,17 +60,14 @@ def main() -> None:
             exceeded.append(name)
     Console().print(table)
     if arguments.json:
-        report = {
-            "command": command_line(),
-            "machine": describe_machine(),
-            "versions": describe_versions("numpy", "scipy"),
+        record = {
+            **provenance("numpy", "scipy"),
             "figures": {
                 clock: {name: asdict(summary) for name, summary in named.items()}
                 for clock, named in by_clock.items()
             },
         }
-        with atomic_write(arguments.json, "w") as file:
-            file.write(json.dumps(report, indent=2) + "\n")
+        write_record(arguments.json, record)
     if exceeded:
         sys.exit(f"too slow: {'; '.join(exceeded)}")
 

@@ -13,7 +13,6 @@ process does while a step runs.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,15 +26,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
-from benchmarks.measure import (
-    Run,
-    Summary,
-    alternate,
-    command_line,
-    describe_machine,
-    describe_versions,
-    summarise,
-)
+from benchmarks.measure import Run, Summary, alternate, provenance, summarise, write_record
 from benchmarks.model import HEIGHT, WIDTH, by_grid_sample
 from calibnet_core.config import DepthConfig, InputConfig
 from calibnet_core.data.datasets import open_dataset
@@ -59,7 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="calibnet_r50")
     parser.add_argument("--rounds", type=int, default=5, help="alternating measurements")
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -131,14 +122,12 @@ def report(arguments: argparse.Namespace, summaries: dict[str, Summary]) -> None
     console.print(f"loading takes {share:.1%} of the step's time")
     if arguments.json:
         record = {
-            "machine": describe_machine(),
-            "versions": describe_versions("torch", "torchvision"),
+            **provenance("torch", "torchvision"),
             "operator": str(info()),
-            "command": command_line(),
             "forms": {name: asdict(summary) for name, summary in summaries.items()},
             "loading_share": share,
         }
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+        write_record(arguments.json, record)
 
 
 if __name__ == "__main__":
