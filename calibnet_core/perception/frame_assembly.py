@@ -59,8 +59,7 @@ def frame_from_images(
 
     Returns:
         A frame with the stamp and the frame id of the colour image, with what it was paired by
-        where it has no stamp; `depth_m` is all NaN where
-        there is no depth.
+        where it has no stamp; `depth_m` is all NaN where there is no depth.
 
     Raises:
         ImageFormatError: the two sizes differ, or the pixels cannot be converted.
