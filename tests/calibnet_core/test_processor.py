@@ -272,6 +272,19 @@ def test_up_reaches_the_perceiver_of_its_camera_and_the_network_comes_first() ->
     assert told == [*first, "network", "inferred", ("glance", up)]
 
 
+def test_an_image_that_several_ask_for_is_decoded_once() -> None:
+    found, readings = pair(RED), []
+
+    def read() -> Any:
+        readings.append(1)
+        return found.color.read()
+
+    shared = replace(found, color=replace(found.color, read=read))
+    answers = Processor(Recorder(), SETTINGS).process([task(shared), task(shared), task(shared, 0)])
+    assert [answer.error for answer in answers] == [None] * 3
+    assert len(readings) == 1
+
+
 def test_frames_are_made_as_the_settings_say() -> None:
     settings = replace(SETTINGS, assembly=replace(SETTINGS.assembly, size_mismatch="resize_depth"))
     small = receive_depth(image(np.full((2, 2), 1000, np.uint16), "16UC1"), 1)

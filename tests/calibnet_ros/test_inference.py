@@ -283,8 +283,9 @@ class Moving(SimpleNamespace):
         self.prefixes.append(prefix)
 
 
-def test_without_a_transform_the_result_goes_out_and_what_was_withheld_is_counted(make_bench):
-    moving = Moving(error=TransformError("nobody knows base_link"), prefixes=[])
+@pytest.mark.parametrize("kind", [TransformError, RuntimeError])
+def test_without_a_transform_the_result_goes_out_and_what_was_withheld_is_counted(make_bench, kind):
+    moving = Moving(error=kind("nobody knows base_link"), prefixes=[])
     bench = make_bench(moving)
     moved = []
     outputs = bench.cameras[0].outputs

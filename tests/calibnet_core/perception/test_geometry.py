@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibnet_core.perception.camera_rays import pixel_footprints
 from calibnet_core.perception.geometry import (
     GeometrySettings,
     GeometryStatus,
@@ -76,12 +77,12 @@ def test_the_centroid_and_depths_of_a_facing_slab_are_its_centre() -> None:
 
 def test_depths_are_percentiles_over_the_mask() -> None:
     mask = np.zeros((60, 60), bool)
-    mask[5:46, 5:46] = True  # 41 rows at erode 0 and stride 1
-    depth = np.broadcast_to(np.linspace(0.9, 1.5, 60)[:, None], (60, 60))
+    mask[5:45, 5:45] = True  # none of the three lies on one of 1600 readings
+    depth = np.linspace(0.9, 1.5, 3600).reshape(60, 60)  # no two are the same
     geometry = measure(block_picture(depth, mask), erode=0, stride=1)
     expected = np.percentile(depth[mask], [5, 50, 95])
     actual = (geometry.depth_near_m, geometry.depth_median_m, geometry.depth_far_m)
-    assert actual == pytest.approx(tuple(expected), rel=1e-5)
+    assert actual == pytest.approx(tuple(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
@@ -220,6 +221,12 @@ def test_pixels_without_a_ray_are_left_out() -> None:
     assert geometry.status is GeometryStatus.OK
     assert geometry.depth_valid_ratio == 1.0
     assert geometry.centroid[0] < 0.6086
+    seen = np.isfinite(pixel_footprints(camera)) & mask
+    assert mask.sum() > seen.sum() + 1000
+    (of_the_seen,) = measure_objects(
+        picture.frame, seen[None], picture_of(seen[None], picture.frame).rois, GeometrySettings()
+    )
+    assert geometry.surface_area_m2 == pytest.approx(of_the_seen.surface_area_m2, rel=0.01)
 
 
 def test_readings_outside_the_limits_count_as_not_measured() -> None:

@@ -126,6 +126,21 @@ def test_the_order_of_the_masks_is_the_order_of_the_results(order: list[int]) ->
             )
 
 
+def test_an_object_measures_the_same_whatever_else_is_in_the_picture() -> None:
+    rod = np.zeros((480, 640), bool)
+    rod[100:300, 60:63] = True  # too thin for the grid of the others
+    frame = replace(SCENE.frame, depth_m=np.where(rod, np.float32(1.2), SCENE.frame.depth_m))
+    masks = np.concatenate([SCENE.masks, rod[None]])
+    together = measure(picture_of(masks, frame))
+    assert {geometry.status for geometry in together} == {GeometryStatus.OK}
+    for mask, expected in zip(masks, together, strict=True):
+        (alone,) = measure(picture_of(mask[None], frame))
+        for field in fields(alone):
+            np.testing.assert_allclose(
+                getattr(alone, field.name), getattr(expected, field.name), rtol=1e-5, atol=1e-9
+            )
+
+
 def test_a_mirrored_scene_gives_mirrored_results() -> None:
     # An odd width keeps the sampling grid in place.
     camera = replace(PINHOLE, width=639, cx=319.0)
