@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
 import os
 import shutil
@@ -14,13 +12,12 @@ from typing import Any
 
 from calibnet_core.data.datasets.build_settings import BuildSettings
 from calibnet_core.data.datasets.consensus import Dropped, Material
-from calibnet_core.data.datasets.dataset import ImageRecord, RgbdDataset
+from calibnet_core.data.datasets.dataset import ImageRecord
 from calibnet_core.data.datasets.faults import DatasetError, Fault, errors_among
 from calibnet_core.data.datasets.opening import open_dataset
 from calibnet_core.data.datasets.parallel import ordered_map
+from calibnet_core.data.datasets.writing import write_annotations
 from calibnet_core.files import atomic_folder, atomic_write
-
-_CATEGORY = {"id": 1, "name": "object"}
 
 
 @dataclass
@@ -100,34 +97,12 @@ def build_dataset(
             raise DatasetError(_nothing_left(settings, report))
         report.num_images = len(records)
         report.num_instances = sum(len(record.annotations) for record in records)
-        document = _document(settings.name or output.name, records)
-        _write_json(folder / "annotations.json", document)
-        _write_json(folder / "report.json", report.to_json(settings))
+        write_annotations(folder, settings.name or output.name, records)
+        with atomic_write(folder / "report.json", "w") as file:
+            json.dump(report.to_json(settings), file, indent=1)
+            file.write("\n")
         open_dataset(folder)  # what cannot be opened must not appear
     return report
-
-
-def _document(name: str, records: list[ImageRecord]) -> dict[str, Any]:
-    """The annotation file; annotations are numbered through."""
-    numbers = itertools.count(1)
-    numbered = [
-        dataclasses.replace(
-            record,
-            annotations=tuple(
-                dataclasses.replace(annotation, annotation_id=next(numbers))
-                for annotation in record.annotations
-            ),
-        )
-        for record in records
-    ]
-    document = RgbdDataset(name, numbered, [_CATEGORY]).ground_truth()
-    for image, record in zip(document["images"], records, strict=True):
-        image |= {
-            "depth_file": record.pair.depth_path.name,
-            "depth_scale_m": record.pair.depth_scale_m,
-            "scene": record.scene,
-        }
-    return {"info": {"description": name}, **document}
 
 
 def _take_files(record: ImageRecord, folder: Path, *, link: bool) -> None:
@@ -145,9 +120,3 @@ def _nothing_left(settings: BuildSettings, report: BuildReport) -> str:
     reasons += [f"{dropped.image}: {dropped.reason}" for dropped in report.dropped]
     listed = "\n".join(reasons[:5])
     return f"{settings.images}: no image can be used, so nothing is written:\n{listed}"
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_write(path, "w") as file:
-        json.dump(content, file, indent=1 if path.name == "report.json" else None)
-        file.write("\n")

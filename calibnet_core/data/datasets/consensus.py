@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibnet_core.data.datasets import rle
 from calibnet_core.data.datasets.build_settings import BuildSettings
 from calibnet_core.data.datasets.checking import check_image
-from calibnet_core.data.datasets.dataset import Annotation, ImageRecord
+from calibnet_core.data.datasets.dataset import ImageRecord
 from calibnet_core.data.datasets.faults import Fault, errors_among
 from calibnet_core.data.datasets.foreground import load_foreground
 from calibnet_core.data.datasets.mask_folders import MaskFolder, NamedMask
 from calibnet_core.data.datasets.voting import Mask, Proposal, part, propose
+from calibnet_core.data.datasets.writing import annotation_of
 from calibnet_core.data.images import load_rgb
 from calibnet_core.data.sources import COLOR_SUFFIXES, DEPTH_SUFFIXES, ImagePair, files_by_stem
 from calibnet_core.structures import FrameError
@@ -109,7 +109,7 @@ class Material:
             image_id=self._ids[name],
             size=size,
             scene=settings.scene(name),
-            annotations=tuple(_annotation(place, mask) for place, mask in enumerate(masks)),
+            annotations=tuple(annotation_of(mask, place) for place, mask in enumerate(masks)),
         )
         faults = check_image(record).faults
         usable = record if not errors_among(faults) else None
@@ -164,14 +164,3 @@ def agree(
             reason = "instances with more votes, or smaller ones, cover it wholly"
             drop(proposal, "covered", reason)
     return [mask for mask in masks if mask.any()], dropped
-
-
-def _annotation(place: int, mask: Mask) -> Annotation:
-    encoded = rle.encode(mask)
-    return Annotation(
-        annotation_id=place,
-        category_id=1,
-        mask=encoded,
-        is_crowd=False,
-        area=float(rle.area(encoded)),
-    )
