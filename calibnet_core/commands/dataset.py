@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from calibnet_core.commands._arguments import at_least_one, show_progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,7 @@ def _add_sets(parser: argparse.ArgumentParser) -> None:
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workers", type=_at_least_one, default=2, metavar="N", help="images at once (default: 2)"
+        "--workers", type=at_least_one, default=2, metavar="N", help="images at once (default: 2)"
     )
 
 
@@ -147,7 +148,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> int:
     from calibnet_core.data.datasets.checking import check_datasets
 
-    with _progress("check") as progress:
+    with show_progress("check") as progress:
         checked = check_datasets(
             args.paths, root=args.root, workers=args.workers, progress=progress
         )
@@ -181,7 +182,7 @@ def _stats(args: argparse.Namespace) -> int:
     datasets = [open_dataset(path, root=args.root, skip_faulty=True) for path in args.paths]
     args.output.mkdir(parents=True, exist_ok=True)
     total, done = sum(len(dataset) for dataset in datasets), 0
-    with _progress("stats") as progress:
+    with show_progress("stats") as progress:
 
         def on_image() -> None:
             nonlocal done
@@ -229,7 +230,7 @@ def _build(args: argparse.Namespace) -> int:
         scene_pattern=args.scene_pattern,
         link=args.link,
     )
-    with _progress("build") as progress:
+    with show_progress("build") as progress:
         report = build_dataset(settings, args.output, workers=args.workers, progress=progress)
     console = _console()
     _print_faults(console, report.faults)
@@ -307,19 +308,6 @@ def _console() -> Console:
     return console
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
 def _plain(text: str) -> str:
     from rich.markup import escape
 
@@ -332,10 +320,3 @@ def _write_json(path: Path, content: object) -> None:
     with atomic_write(path, "w") as file:
         json.dump(content, file, indent=1)
         file.write("\n")
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
