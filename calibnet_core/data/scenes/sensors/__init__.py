@@ -1,0 +1,1 @@
+"""What real cameras make of a scene: the faults of colour and of depth."""

@@ -1,0 +1,1 @@
+"""Surfaces: painted textures, and the materials that are made of them."""
