@@ -19,6 +19,7 @@ _EXPECTED_ERRORS = (
     ("calibnet_core.training.trainer", "NonFiniteLossError"),
     ("calibnet_core.evaluation.errors", "EvaluationError"),
     ("calibnet_core.data.bags", "BagError"),
+    ("calibnet_core.data.scenes.parts", "SceneError"),
     ("calibnet_core.perception.image_codec", "ImageFormatError"),
 )
 
