@@ -54,6 +54,8 @@ from calibnet_ros.worker import Worker
 NODE_NAME = "calibnet"
 _WARMUP_SIZE = (480, 640)
 _JOIN_TIMEOUT_S = 1.5
+# Of the two seconds in which the node ends; a busy machine needs most of the other one.
+_LAST_JOIN_TIMEOUT_S = 1.0
 # A callback that completed a pair would prepare its thread's next wait, most of a millisecond, just
 # when the worker could be at the pair. Meanwhile the worker comes as far as the network, which
 # leaves the interpreter to others, and with a small network even to the result.
@@ -229,7 +231,7 @@ class PerceptionNode(SturdyLifecycleNode):
 
     def stop(self) -> None:
         """End for good; an inference that is slow to end is left running in the worker's thread."""
-        self._stop_input()
+        self._stop_input(_LAST_JOIN_TIMEOUT_S)
         self._drop()
         for services in self._camera_services.values():
             services.destroy()
@@ -296,14 +298,14 @@ class PerceptionNode(SturdyLifecycleNode):
         if self._activation is not None:
             self._activation.worker.let_go_first(_GIVE_WAY_S)
 
-    def _stop_input(self) -> None:
+    def _stop_input(self, timeout_s: float = _JOIN_TIMEOUT_S) -> None:
         activation, self._activation = self._activation, None
         if activation is None:
             return
         self._heartbeat.stop()
         for stream in activation.streams:
             stream.close()
-        if not activation.worker.join(_JOIN_TIMEOUT_S):
+        if not activation.worker.join(timeout_s):
             self.get_logger().warning("the running inference is slow to end; leaving it behind")
         activation.inference.is_current = False
         for stream in activation.streams:
