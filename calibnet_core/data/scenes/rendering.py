@@ -92,7 +92,7 @@ def render(world: World, camera: Camera, lighting: Lighting) -> View:
     """
     size = (camera.intrinsics.height, camera.intrinsics.width)
     rows, columns = (grid.ravel() for grid in np.mgrid[: size[0], : size[1]])
-    directions = _directions(camera, rows, columns)
+    directions = ray_directions(camera, rows, columns)
     hits = world.cast(camera.position, directions)
     shaded = _shade(world, camera, directions, hits, lighting)
     radiance = shaded.radiance
@@ -114,8 +114,18 @@ def render(world: World, camera: Camera, lighting: Lighting) -> View:
     )
 
 
-def _directions(camera: Camera, rows: NDArray[Any], columns: NDArray[Any]) -> _Floats:
-    """(N, 3) rays of length 1 along the optical axis, so that distances are depths."""
+def ray_directions(camera: Camera, rows: NDArray[Any], columns: NDArray[Any]) -> _Floats:
+    """Rays through places of the picture.
+
+    Args:
+        camera: that looks.
+        rows: (N,) places in pixels, between pixels too.
+        columns: (N,) likewise.
+
+    Returns:
+        (N, 3) float32 in the world, of length 1 along the optical axis, so that distances are
+        depths.
+    """
     intrinsics = camera.intrinsics
     local = np.empty((rows.size, 3))
     local[:, 0] = (columns - intrinsics.cx) / intrinsics.fx
@@ -144,7 +154,7 @@ def _more_samples(
 ) -> _Colors:
     """(N, 3) sums of the radiance at other places of these pixels."""
     offsets = np.array(_SUBPIXELS)
-    directions = _directions(
+    directions = ray_directions(
         camera,
         (rows[None, :] + offsets[:, :1]).ravel(),
         (columns[None, :] + offsets[:, 1:]).ravel(),

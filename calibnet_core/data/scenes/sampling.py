@@ -11,12 +11,11 @@ from scipy.spatial.transform import Rotation
 
 from calibnet_core.data.analytic_scene import Camera
 from calibnet_core.data.scenes.parts import SceneError, Thing
-from calibnet_core.data.scenes.rendering import Lamp, Lighting
+from calibnet_core.data.scenes.rendering import Lamp, Lighting, ray_directions
 from calibnet_core.data.scenes.rooms import Room, Support, sample_room
 from calibnet_core.data.scenes.surfaces.materials import make_material
 from calibnet_core.data.scenes.things.families import bounds, sample_thing
 from calibnet_core.data.scenes.world import Placed, World
-from calibnet_core.structures import CameraIntrinsics
 
 _Array = NDArray[np.float64]
 _SETTLE_S = 1.2
@@ -225,24 +224,16 @@ def _try_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int]) -
 
 
 def _sees_something(world: World, camera: Camera) -> bool:
-    intrinsics: CameraIntrinsics = camera.intrinsics
+    size = (camera.intrinsics.height, camera.intrinsics.width)
     rows, columns = (
         (grid.ravel() + 0.5) * edge / cells
         for grid, edge, cells in zip(
             np.mgrid[: _PROBES[0], : _PROBES[1]],
-            (intrinsics.height, intrinsics.width),
+            size,
             _PROBES,
             strict=True,
         )
     )
-    local = np.stack(
-        [
-            (columns - intrinsics.cx) / intrinsics.fx,
-            (rows - intrinsics.cy) / intrinsics.fy,
-            np.ones(rows.size),
-        ],
-        axis=1,
-    )
-    hits = world.cast(camera.position, (local @ camera.rotation.T).astype(np.float32))
+    hits = world.cast(camera.position, ray_directions(camera, rows, columns))
     met = hits.part[hits.part >= 0]
     return bool(met.size and world.labels[met].any() and hits.distance.min() > _NEAREST_M)

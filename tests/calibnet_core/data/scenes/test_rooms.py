@@ -9,7 +9,7 @@ pytest.importorskip("mujoco", reason="mujoco is not installed")
 
 from calibnet_core.data.scenes.parts import Material
 from calibnet_core.data.scenes.rooms import Support, sample_room
-from calibnet_core.data.scenes.surfaces.materials import make_material
+from calibnet_core.data.scenes.surfaces.materials import OBJECT_PURPOSES, ROOM_PURPOSES
 from calibnet_core.data.scenes.world import World
 
 KINDS = ("table", "counter", "shelf", "floor")
@@ -59,8 +59,16 @@ def test_only_what_is_near_throws_shadows() -> None:
 
 
 def test_rooms_ask_for_purposes_that_there_are() -> None:
-    for seed in range(20):
-        sample_room(np.random.default_rng(seed), make_material)
+    asked = set()
+
+    def ask(rng: np.random.Generator, purpose: str) -> Material:
+        asked.add(purpose)
+        return gray(rng, purpose)
+
+    for seed in range(60):
+        sample_room(np.random.default_rng(seed), ask)
+    assert asked <= {*OBJECT_PURPOSES, *ROOM_PURPOSES}
+    assert asked >= {"floor", "wall", "table_top", "table_leg", "shelf", "cabinet", "cushion"}
 
 
 def test_a_support_turns_its_places_with_it() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("mujoco", reason="mujoco is not installed")
 
 from calibnet_core.data.scenes.parts import SceneError
+from calibnet_core.data.scenes.rendering import ray_directions
 from calibnet_core.data.scenes.rooms import Support
 from calibnet_core.data.scenes.sampling import (
     SceneSettings,
@@ -69,17 +70,8 @@ def test_a_camera_sees_a_thing_and_stands_free(seed: int) -> None:
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, SMALL)
     camera = sample_camera(scene, rng, SMALL)
-    intrinsics = camera.intrinsics
     rows, columns = (grid.ravel() for grid in np.mgrid[:48:2, :64:2])
-    rays = np.stack(
-        [
-            (columns - intrinsics.cx) / intrinsics.fx,
-            (rows - intrinsics.cy) / intrinsics.fy,
-            np.ones(rows.size),
-        ],
-        axis=1,
-    )
-    hits = scene.world.cast(camera.position, (rays @ camera.rotation.T).astype(np.float32))
+    hits = scene.world.cast(camera.position, ray_directions(camera, rows, columns))
     assert scene.world.labels[hits.part[hits.part >= 0]].any()
     assert hits.distance.min() > 0.15
 
