@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,10 +95,14 @@ class World:
     def settle(self, seconds: float) -> _Array:
         """Let things fall for so long; what then still moves is stopped where it is.
 
+        Things that push each other beyond what MuJoCo can compute start to fall anew, as is its
+        way; they tend to be still moving at the end.
+
         Returns:
             (T,) speeds that they had, metres a second, in order; 0 for what belongs to the room.
         """
-        mujoco.mj_step(self._model, self._data, nstep=max(1, round(seconds / _STEP_S)))
+        with _no_log_file():
+            mujoco.mj_step(self._model, self._data, nstep=max(1, round(seconds / _STEP_S)))
         speeds = np.zeros(len(self.placed))
         for index, entry in enumerate(self.placed):
             if entry.label:
@@ -143,6 +148,17 @@ class World:
             solids = [part.solid for part in self.parts]
             self._caster = RayCaster(solids, *self.part_poses(), self._throws_shadow)
         return self._caster
+
+
+@contextlib.contextmanager
+def _no_log_file() -> Iterator[None]:
+    """Keep MuJoCo from writing its warnings to a file in the user's current folder."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def _compile(placed: Sequence[Placed]) -> Any:

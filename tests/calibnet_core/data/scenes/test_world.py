@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,16 @@ def test_what_has_a_label_falls_and_comes_to_rest_and_the_room_stays() -> None:
 def test_what_still_falls_tells_its_speed() -> None:
     world = World([at(thing(Box(size=(0.2, 0.2, 0.2))), 0, 0, 5.0, label=1)])
     assert 0.8 * 9.81 * 0.5 < world.settle(0.5)[0] < 9.81 * 0.5  # the air is thick
+
+
+def test_a_fall_out_of_hand_leaves_no_log_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    world = World([at(thing(Box(size=(0.2, 0.2, 0.2))), 0, 0, 1.0, label=1)])
+    world._data.qvel[:] = 1e20
+    world.settle(0.5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_taken_away_is_met_by_no_ray_any_more() -> None:
