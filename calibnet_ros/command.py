@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 import rclpy
@@ -55,6 +56,8 @@ def main(
         pairs = [part for name, topic in rules for part in ("-r", f"{name}:={topic}")]
         ros_arguments = [*ros_arguments, "--ros-args", *pairs]
     use_one_blas_thread()
+    # Before rclpy's own handler, which passes on to the one that it finds.
+    usual = signal.signal(signal.SIGINT, _FirstInterruption())
     rclpy.init(args=[sys.argv[0], *ros_arguments])
     try:
         code = _run(make_pipeline)
@@ -62,7 +65,24 @@ def main(
         rclpy.try_shutdown()
     if code == 0:
         _leave()
+    signal.signal(signal.SIGINT, usual)
     return code
+
+
+class _FirstInterruption:
+    """Raises KeyboardInterrupt once.
+
+    A second one, from a launch file that passes on what the terminal already sent, would break the
+    clean-up wherever it has got to.
+    """
+
+    def __init__(self) -> None:
+        self._has_come = False
+
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
+        if not self._has_come:
+            self._has_come = True
+            raise KeyboardInterrupt
 
 
 def _run(make_pipeline: Callable[[Values], Predictor]) -> int:
@@ -85,8 +105,7 @@ def _run(make_pipeline: Callable[[Values], Predictor]) -> int:
         if rclpy.ok():
             raise
     finally:
-        # A second signal, from a launch file that passes on what the terminal already sent, must
-        # not break the clean-up.
+        # Without rclpy, which is shut down by now, a signal would end the process at once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         node.stop()

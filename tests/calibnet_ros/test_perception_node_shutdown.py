@@ -13,6 +13,7 @@ pytest.importorskip("calibnet_ros.msg", reason="the messages are not built")
 
 import rclpy
 
+from calibnet_ros import command
 from calibnet_ros.command import main
 from tests.support.ros import STUB, NodeProcess, Robot, node_command, wait_for
 from tests.support.stub_perception_node import sleep_order
@@ -57,6 +58,13 @@ def test_a_signal_ends_a_node_that_infers(robot, signal_number, inference_s):
     robot.process.wait_for_line(f"inferring {slow_ns}")
     robot.process.send(signal_number)
     assert_ends_cleanly(robot.process)
+
+
+def test_only_the_first_interruption_interrupts():
+    interrupted = command._FirstInterruption()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(signal.SIGINT, None)
+    interrupted(signal.SIGINT, None)  # wherever the clean-up has got to
 
 
 def test_further_interruptions_do_not_break_the_clean_up(robot):
