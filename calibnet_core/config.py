@@ -27,6 +27,7 @@ Similarity = Literal["separate", "shared", "none"]
 MaskLevels = Literal["t3", "c2_t3", "c2_t3_t4", "t3_t4_t5", "c2_t3_t4_t5"]
 Position = Literal["published", "sine"]
 DepthFill = Literal["nearest", "far"]
+DepthPicture = Literal["closeness", "normals"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
 
@@ -48,7 +49,11 @@ class ModelConfig:
     """
 
     backbone: Backbone = "resnet50"
-    """Feature extractor; RGB and depth get one each, with weights of their own."""
+    """Feature extractor; RGB and depth get one each."""
+    shares_backbone: bool = False
+    """The extractors of RGB and depth have their weights in common, but for the layers up to 1/4 of
+    the image's size; False, as published, gives each weights of its own. MobileNetV2 only.
+    """
     trains_backbone_norms: bool = False
     """Batch norms of ResNet and MobileNet learn and follow the batches; False freezes them, as
     published.
@@ -56,6 +61,10 @@ class ModelConfig:
     width: int = 256
     """Channels of the encoders, both branches and the kernels; the feed-forward layers of the
     transformers have four times as many.
+    """
+    mask_width: int | None = None
+    """Channels at 1/4 of the image's size, and of the kernels applied there; None means as many as
+    everywhere. Only with model.mask_levels 'c2_t3'.
     """
     num_kernels: int = 50
     """Candidate instances N per image."""
@@ -65,6 +74,10 @@ class ModelConfig:
     """Deformable encoder layers of depth; None means as many as colour has."""
     position: Position = "published"
     """What tells a token its place: the published constant vector, or a sine encoding."""
+    depth_picture: DepthPicture = "closeness"
+    """What the three depth channels show: three times the depth, as published, or inverse depth and
+    which way surfaces face; see `preprocessing.depth_picture`.
+    """
     modalities: Modalities = "rgbd"
     """`rgb` looks at colour alone; depth is taken and ignored."""
     kernel_fusion: KernelFusion = "late"
@@ -96,6 +109,12 @@ class ModelConfig:
             "a multiple of 32 from 64 to 1024",
         )
         require(
+            32 <= self.fine_width <= 1024 and self.fine_width % 32 == 0,
+            "model.mask_width",
+            self.mask_width,
+            "a multiple of 32 from 32 to 1024",
+        )
+        require(
             1 <= self.num_kernels <= 1000,
             "model.num_kernels",
             self.num_kernels,
@@ -116,6 +135,18 @@ class ModelConfig:
             f"false for {self.backbone}, which has no batch norms",
         )
         require(
+            not self.shares_backbone or self.backbone == "mobilenet_v2",
+            "model.shares_backbone",
+            self.shares_backbone,
+            f"false for {self.backbone}, or model.backbone 'mobilenet_v2'",
+        )
+        require(
+            self.fine_width == self.width or self.mask_levels == "c2_t3",
+            "model.mask_width",
+            self.mask_width,
+            f"null with model.mask_levels {self.mask_levels!r}, or model.mask_levels 'c2_t3'",
+        )
+        require(
             self.affinity == "rows" or self.mask_fusion == "wsf",
             "model.affinity",
             self.affinity,
@@ -123,6 +154,7 @@ class ModelConfig:
         )
         if self.modalities == "rgb":
             alone = {
+                "shares_backbone": False,
                 "kernel_fusion": "plain",
                 "mask_fusion": "plain",
                 "depth_similarity": "none",
@@ -138,6 +170,11 @@ class ModelConfig:
                 )
 
     @property
+    def fine_width(self) -> int:
+        """Channels at 1/4 of the image's size, whether said or not."""
+        return self.width if self.mask_width is None else self.mask_width
+
+    @property
     def depth_layers(self) -> int:
         """Deformable encoder layers of depth, whether said or not."""
         if self.num_depth_transformer_layers is None:
@@ -151,14 +188,24 @@ MODELS: dict[str, ModelConfig] = {
     "calibnet_swin_t": ModelConfig(backbone="swin_t"),
     "calibnet_pvtv2_b2_li": ModelConfig(backbone="pvtv2_b2_li"),
     "calibnet_p2t_large": ModelConfig(backbone="p2t_large"),
+    "calibnet_compact": ModelConfig(
+        backbone="mobilenet_v2",
+        shares_backbone=True,
+        width=96,
+        mask_width=32,
+        num_kernels=30,
+        num_transformer_layers=1,
+        position="sine",
+        depth_picture="normals",
+    ),
 }
-"""The published models by name."""
+"""The published models by name, and the compact one whose weights come with this package."""
 
 
 def model_name(config: ModelConfig) -> str:
-    """The name of a published model, or one made of the backbone for settings of one's own."""
-    published = (name for name, known in MODELS.items() if known == config)
-    return next(published, f"calibnet_{config.backbone}")
+    """The name of a known model, or one made of the backbone for settings of one's own."""
+    known = (name for name, known in MODELS.items() if known == config)
+    return next(known, f"calibnet_{config.backbone}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from calibnet_core.config import DepthConfig, InputConfig, PipelineConfig
+from calibnet_core.config import DepthConfig, DepthPicture, InputConfig, PipelineConfig
 from calibnet_core.structures import RgbdFrame
+from calibnet_core.surface_normals import surface_normals
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -25,7 +26,12 @@ STRIDE = 32
 """The network input is padded to multiples of this."""
 
 _MIN_DEPTH_SPAN_M = 0.05
-"""A flatter scene is not stretched to the full range, or sensor noise would look like relief."""
+_MIN_INVERSE_SPAN = 0.05
+"""A flatter scene, in metres or per metre, is not stretched to the full range, or sensor noise
+would look like relief."""
+
+_NOMINAL_RANGE_M = (0.5, 5.0)
+"""Nearest and farthest that an 8-bit depth map without a scale is taken to show."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,73 @@ def prepare(
     frame: RgbdFrame, config: PipelineConfig, device: torch.device | str = "cpu"
 ) -> NetworkInput:
     """Resize, normalise and pad a frame as the published network expects it."""
-    depth_map = (
-        frame.depth_map if frame.depth_m is None else encode_depth(frame.depth_m, config.depth)
-    )
-    assert depth_map is not None  # RgbdFrame holds one of the two
     size = resized_size(frame.size, config.input)
     rgb = resize(frame.rgb, size)
-    depth = resize(depth_map, size)[..., None].repeat(3, axis=2)
+    shown = depth_picture(frame, config.depth, config.model.depth_picture)
+    depth = three_channels(resize(shown, size))
     return NetworkInput(rgb=normalise(rgb, device), depth=normalise(depth, device), size=size)
+
+
+def depth_picture(
+    frame: RgbdFrame, config: DepthConfig, kind: DepthPicture = "closeness"
+) -> NDArray[np.uint8]:
+    """What the network is shown of a frame's depth, at the size of the frame.
+
+    Args:
+        frame: with either form of depth.
+        config: range and filling.
+        kind: `ModelConfig.depth_picture`.
+
+    Returns:
+        uint8. For `closeness` (H, W): `encode_depth`, or the 8-bit depth map as it is. For
+        `normals` (H, W, 3): closeness in inverse depth, then `surface_normals` as 128 + 127 n. An
+        8-bit depth map is taken for inverse depth between nominal limits.
+    """
+    if kind == "normals":
+        return _normals_picture(frame, config)
+    if frame.depth_m is not None:
+        return encode_depth(frame.depth_m, config)
+    assert frame.depth_map is not None  # RgbdFrame holds one of the two
+    return frame.depth_map
+
+
+def three_channels(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A depth picture (H, W) three times, (H, W, 3); one that has three channels passes."""
+    return picture if picture.ndim == 3 else picture[..., None].repeat(3, axis=2)
+
+
+def mirrored(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The depth picture (H, W) or (H, W, 3) of a scene seen in a mirror that swaps left and right.
+
+    Normals are mirrored, too: what faced right faces left.
+    """
+    flipped = picture[:, ::-1].copy()
+    if flipped.ndim == 3:
+        flipped[..., 1] = np.minimum(256 - flipped[..., 1].astype(np.int16), 255)
+    return flipped
+
+
+def _normals_picture(frame: RgbdFrame, config: DepthConfig) -> NDArray[np.uint8]:
+    inverse = _inverse_depth(frame, config)
+    picture = np.empty((*frame.size, 3), np.uint8)
+    picture[..., 0] = _stretched(-inverse, inverse > 0.0, config, _MIN_INVERSE_SPAN)
+    picture[..., 1:] = np.rint(128.0 + 127.0 * surface_normals(inverse, frame.intrinsics))
+    return picture
+
+
+def _inverse_depth(frame: RgbdFrame, config: DepthConfig) -> NDArray[np.float32]:
+    """(H, W) per metre, 0 where nothing was measured."""
+    if frame.depth_m is not None:
+        valid = is_measured(frame.depth_m, config)
+        nothing = np.zeros_like(frame.depth_m)
+        inverse: NDArray[np.float32] = np.divide(1.0, frame.depth_m, out=nothing, where=valid)
+        return inverse
+    assert frame.depth_map is not None  # RgbdFrame holds one of the two
+    closeness = frame.depth_map.astype(np.float32) / 255.0
+    if not config.near_is_bright:
+        closeness = 1.0 - closeness
+    nearest, farthest = _NOMINAL_RANGE_M
+    return 1.0 / farthest + closeness * (1.0 / nearest - 1.0 / farthest)
 
 
 def resized_size(size: tuple[int, int], config: InputConfig) -> tuple[int, int]:
@@ -104,18 +169,35 @@ def encode_depth(depth_m: NDArray[np.float32], config: DepthConfig) -> NDArray[n
     Returns:
         (H, W) uint8. An image without a single valid pixel becomes the far end everywhere.
     """
-    far_value = 0 if config.near_is_bright else 255
+    return _stretched(depth_m, is_measured(depth_m, config), config, _MIN_DEPTH_SPAN_M)
+
+
+def is_measured(depth_m: NDArray[np.float32], config: DepthConfig) -> NDArray[np.bool_]:
+    """Where depth (H, W) is finite, positive and within the limits of `config`."""
     with np.errstate(invalid="ignore"):
-        valid = (depth_m > 0.0) & (depth_m >= config.min_m) & (depth_m <= config.max_m)
-    depths = depth_m[valid]
-    if depths.size == 0:
-        return np.full(depth_m.shape, far_value, np.uint8)
-    near, far = np.percentile(depths, (config.low_percentile, config.high_percentile))
-    closeness = np.clip((far - depths) / max(far - near, _MIN_DEPTH_SPAN_M), 0.0, 1.0)
+        valid: NDArray[np.bool_] = (
+            (depth_m > 0.0) & (depth_m >= config.min_m) & (depth_m <= config.max_m)
+        )
+    return valid
+
+
+def _stretched(
+    distances: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    config: DepthConfig,
+    least_span: float,
+) -> NDArray[np.uint8]:
+    """Values (H, W) that grow with distance, as 8 bits over the robust range of the valid ones."""
+    far_value = 0 if config.near_is_bright else 255
+    known = distances[valid]
+    if known.size == 0:
+        return np.full(distances.shape, far_value, np.uint8)
+    near, far = np.percentile(known, (config.low_percentile, config.high_percentile))
+    closeness = np.clip((far - known) / max(far - near, least_span), 0.0, 1.0)
     values = closeness if config.near_is_bright else 1.0 - closeness
-    encoded = np.full(depth_m.shape, far_value, np.uint8)
+    encoded = np.full(distances.shape, far_value, np.uint8)
     encoded[valid] = np.rint(255.0 * values)
-    if config.fill == "nearest" and depths.size < depth_m.size:
+    if config.fill == "nearest" and known.size < distances.size:
         encoded = _fill_from_nearest(encoded, valid)
     return encoded
 

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from calibnet_core.config import DepthConfig, InputConfig
+from calibnet_core.config import DepthConfig, DepthPicture, InputConfig
 from calibnet_core.data.datasets import RgbdDataset
 from calibnet_core.data.transforms import AugmentationConfig, augment
-from calibnet_core.preprocessing import normalise
+from calibnet_core.preprocessing import normalise, three_channels
 from calibnet_core.structures import FrameError
 
 
@@ -71,10 +71,11 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on another device."""
+        """The batch on another device, pictures with channels last, as networks compute."""
+        layout = torch.channels_last
         return Batch(
-            self.rgb.to(device, non_blocking=True),
-            self.depth.to(device, non_blocking=True),
+            self.rgb.to(device, non_blocking=True, memory_format=layout),
+            self.depth.to(device, non_blocking=True, memory_format=layout),
             [masks.to(device, non_blocking=True) for masks in self.masks],
             self.sizes,
             self.names,
@@ -101,10 +102,11 @@ class TrainingImages(Dataset[Batch]):
         augmentation: AugmentationConfig,
         input_config: InputConfig,
         depth_config: DepthConfig,
+        picture: DepthPicture = "closeness",
     ) -> None:
         self._dataset = dataset
         self._augmentation = augmentation
-        self._input, self._depth = input_config, depth_config
+        self._input, self._depth, self._picture = input_config, depth_config, picture
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -125,12 +127,12 @@ class TrainingImages(Dataset[Batch]):
                 augmentation=self._augmentation,
                 input_config=self._input,
                 depth_config=self._depth,
+                picture=self._picture,
             )
-        depth = np.asarray(image.depth)[..., None].repeat(3, axis=2)
         rgb = normalise(np.asarray(image.rgb))
         alone = Batch(
             rgb,
-            normalise(depth),
+            normalise(three_channels(np.asarray(image.depth))),
             [image.masks],
             [image.size],
             [sample.file_name],

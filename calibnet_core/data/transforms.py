@@ -7,6 +7,7 @@ seeds.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as VF
 
-from calibnet_core.config import DepthConfig, InputConfig, require
-from calibnet_core.preprocessing import encode_depth, resized_size
+from calibnet_core.config import DepthConfig, DepthPicture, InputConfig, require
+from calibnet_core.preprocessing import depth_picture, mirrored, resized_size
 from calibnet_core.structures import RgbdFrame
 
 
@@ -99,7 +100,7 @@ class TrainingImage:
 
     Attributes:
         rgb: colour, 8 bit.
-        depth: the 8-bit depth picture.
+        depth: the depth picture, 8 bit, of one channel or three.
         masks: (n, H, W) bool.
     """
 
@@ -120,6 +121,7 @@ def augment(
     augmentation: AugmentationConfig,
     input_config: InputConfig,
     depth_config: DepthConfig,
+    picture: DepthPicture = "closeness",
 ) -> TrainingImage:
     """One random variant of a labelled frame, at the size of the network's input before padding.
 
@@ -129,13 +131,18 @@ def augment(
         augmentation: what to vary.
         input_config: size of the result.
         depth_config: how depth becomes a picture, as in inference.
+        picture: what the picture shows, `ModelConfig.depth_picture`.
     """
-    depth_map = _depth_map(frame, augmentation, depth_config)
+    depth = depth_picture(_with_sensor_faults(frame, augmentation), depth_config, picture)
     image = TrainingImage(
-        Image.fromarray(frame.rgb), Image.fromarray(depth_map), torch.from_numpy(masks)
+        Image.fromarray(frame.rgb), Image.fromarray(depth), torch.from_numpy(masks)
     )
     if _chance(augmentation.flip):
-        image = _geometric(image, VF.horizontal_flip)
+        image = TrainingImage(
+            VF.horizontal_flip(image.rgb),
+            Image.fromarray(mirrored(np.asarray(image.depth))),
+            VF.horizontal_flip(image.masks),
+        )
     if augmentation.scale_jitter:
         image = scale_jitter(image, augmentation.scale_jitter, input_config)
     else:
@@ -197,24 +204,28 @@ def _geometric(image: TrainingImage, transform: Any, *args: Any) -> TrainingImag
     )
 
 
-def _depth_map(
-    frame: RgbdFrame, augmentation: AugmentationConfig, config: DepthConfig
-) -> NDArray[np.uint8]:
-    """The depth picture, with the faults of a sensor put into the measurement before."""
-    is_measured = frame.depth_m is not None
-    depth: NDArray[np.float32] = (
-        frame.depth_m if frame.depth_m is not None else frame.depth_map
-    ).astype(np.float32, copy=True)  # type: ignore[union-attr]
+def _with_sensor_faults(frame: RgbdFrame, augmentation: AugmentationConfig) -> RgbdFrame:
+    """The frame with the faults of a sensor put into its depth."""
+    if frame.depth_m is not None:
+        depth_m = _faulty(frame.depth_m, augmentation, is_metric=True)
+        return dataclasses.replace(frame, depth_m=depth_m)
+    assert frame.depth_map is not None  # RgbdFrame holds one of the two
+    grey = _faulty(frame.depth_map.astype(np.float32), augmentation, is_metric=False)
+    return dataclasses.replace(frame, depth_map=np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+
+
+def _faulty(
+    depth: NDArray[np.float32], augmentation: AugmentationConfig, *, is_metric: bool
+) -> NDArray[np.float32]:
+    depth = depth.copy()
     if augmentation.depth_noise > 0.0:
         noise = torch.randn(depth.shape).numpy() * augmentation.depth_noise
-        depth += noise * (depth**2 if is_measured else np.float32(100.0))
+        depth += noise * (depth**2 if is_metric else np.float32(100.0))
     if augmentation.depth_shift > 0:
         depth = _shifted(depth, augmentation.depth_shift)
     if augmentation.depth_holes > 0:
-        _tear_holes(depth, _randint(0, augmentation.depth_holes), np.nan if is_measured else 0.0)
-    if is_measured:
-        return encode_depth(depth, config)
-    return np.clip(np.rint(depth), 0, 255).astype(np.uint8)
+        _tear_holes(depth, _randint(0, augmentation.depth_holes), np.nan if is_metric else 0.0)
+    return depth
 
 
 def _shifted(depth: NDArray[np.float32], most: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from calibnet_core.config import MODELS, ConfigError, ModelConfig
-from calibnet_core.models.backbones import build_backbone
+from calibnet_core.models.backbones import Backbone, borrowing_backbone, build_backbone
 from calibnet_core.models.calibnet.auxiliary_head import AuxiliaryHead
 from calibnet_core.models.calibnet.depth_similarity import (
     BorrowedSimilarity,
@@ -71,8 +71,13 @@ def model_config(model: str | ModelConfig) -> ModelConfig:
 
 def _build(config: ModelConfig) -> CalibNet:
     sees_depth = config.modalities == "rgbd"
-    rgb_encoder = _encoder(config, config.num_transformer_layers)
-    depth_encoder = _encoder(config, config.depth_layers) if sees_depth else NoEncoder()
+    backbone = build_backbone(config.backbone, trains_norms=config.trains_backbone_norms)
+    rgb_encoder = _encoder(config, backbone, config.num_transformer_layers)
+    depth_encoder = (
+        _encoder(config, _depth_backbone(config, backbone), config.depth_layers)
+        if sees_depth
+        else NoEncoder()
+    )
     similarity = _similarity(config)
     heads = ("rgb_t3", "depth_t3", "rgb_c2", "depth_d2") if sees_depth else ("rgb_t3", "rgb_c2")
     return CalibNet(
@@ -81,21 +86,30 @@ def _build(config: ModelConfig) -> CalibNet:
         mask_branch=_mask_branch(config, similarity),
         kernel_branch=_kernel_branch(config, similarity),
         auxiliary_heads={
-            name: AuxiliaryHead(config.width, hidden=config.width // 2) for name in heads
+            name: AuxiliaryHead(width, hidden=width // 2)
+            for name in heads
+            for width in [config.width if name.endswith("t3") else config.fine_width]
         },
     )
 
 
-def _encoder(config: ModelConfig, num_layers: int) -> ModalityEncoder:
+def _depth_backbone(config: ModelConfig, of_colour: Backbone) -> Backbone:
+    if config.shares_backbone:
+        return borrowing_backbone(of_colour, trains_norms=config.trains_backbone_norms)
+    return build_backbone(config.backbone, trains_norms=config.trains_backbone_norms)
+
+
+def _encoder(config: ModelConfig, backbone: Backbone, num_layers: int) -> ModalityEncoder:
     if config.position == "sine":
         position: nn.Module = SinePosition(config.width)
     else:
         position = ConstantPosition(published_position_vector(config.width))
     return ModalityEncoder(
-        build_backbone(config.backbone, trains_norms=config.trains_backbone_norms),
+        backbone,
         num_layers=num_layers,
         position=position,
         width=config.width,
+        fine_width=config.fine_width,
         c2_trains_only="c2" not in config.mask_levels,
     )
 
@@ -128,19 +142,23 @@ def _mask_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Modul
         return kinds[config.mask_fusion](channels, similarity)
 
     if config.mask_levels == "c2_t3":
-        return MaskBranch(config.width, fusion=fusion)
+        return MaskBranch(config.width, fine_channels=config.fine_width, fusion=fusion)
     levels = config.mask_levels.split("_")
     return PyramidMaskBranch({name: fusion(config.width) for name in levels}, config.width)
 
 
 def _kernel_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Module:
-    count, width = config.num_kernels, config.width
+    count, width, fine = config.num_kernels, config.width, config.fine_width
+
+    def fused(join: nn.Module, in_channels: int) -> FusedKernelBranch:
+        return FusedKernelBranch(
+            join, count, in_channels=in_channels, channels=width, kernel_channels=fine
+        )
+
     if config.modalities == "rgb":
-        return FusedKernelBranch(ColourOnly(), count, in_channels=width, channels=width)
+        return fused(ColourOnly(), width)
     if config.kernel_fusion == "plain":
-        join: nn.Module = PlainFusion(width, similarity)
-        return FusedKernelBranch(join, count, in_channels=width, channels=width)
+        return fused(PlainFusion(width, similarity), width)
     if config.kernel_fusion == "early":
-        join = Concatenation(width, similarity)
-        return FusedKernelBranch(join, count, in_channels=2 * width, channels=width)
-    return KernelBranch(count, width, similarity=similarity)
+        return fused(Concatenation(width, similarity), 2 * width)
+    return KernelBranch(count, width, kernel_channels=fine, similarity=similarity)

@@ -7,10 +7,10 @@ import itertools
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.resnet import Bottleneck
-from torchvision.ops.misc import FrozenBatchNorm2d
 
+from calibnet_core.models.backbones.norm_folding import FixedNorm, folded
 from calibnet_core.models.calibnet.model import CalibNet
 from calibnet_core.models.calibnet.stacked_encoders import stack_encoders
 
@@ -42,21 +42,12 @@ def inference_form(model: Network, *, one_batch: bool = False) -> Network:
 def _fold_norms(parent: nn.Module) -> None:
     children = list(parent.named_children())
     for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
-        if type(conv) is nn.Conv2d and isinstance(norm, (FrozenBatchNorm2d, nn.BatchNorm2d)):
+        if type(conv) is nn.Conv2d and isinstance(norm, FixedNorm):
             setattr(parent, conv_name, _folded(conv, norm))
             setattr(parent, norm_name, nn.Identity())
 
 
-def _folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> nn.Conv2d:
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    scale = _vector(norm, "weight") * (variance + norm.eps).rsqrt()
-    bias = mean.new_zeros(mean.shape) if conv.bias is None else conv.bias
-    conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1))
-    conv.bias = nn.Parameter((bias - mean) * scale + _vector(norm, "bias"))
+def _folded(conv: nn.Conv2d, norm: FixedNorm) -> nn.Conv2d:
+    weight, bias = folded(conv, norm)
+    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
     return conv
-
-
-def _vector(norm: nn.Module, name: str) -> Tensor:
-    value = getattr(norm, name)  # a buffer in a frozen norm, a parameter otherwise
-    assert isinstance(value, Tensor)
-    return value

@@ -152,6 +152,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         (ModelConfig, {"width": 80}, "model.width is 80"),
         (ModelConfig, {"width": 1056}, "model.width is 1056"),
         (ModelConfig, {"position": "x"}, "model.position is 'x'; choose one of ['published', 's"),
+        (ModelConfig, {"depth_picture": "x"}, "depth_picture is 'x'; choose one of ['closeness',"),
         (ModelConfig, {"modalities": "d"}, "model.modalities is 'd'; choose one of ['rgb', 'rgbd"),
         (ModelConfig, {"kernel_fusion": "x"}, "one of ['early', 'late', 'plain']"),
         (ModelConfig, {"mask_fusion": "x"}, "one of ['cascade', 'plain', 'rmff', 'wsf']"),
@@ -167,6 +168,18 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
             ModelConfig,
             {"trains_backbone_norms": True, "backbone": "swin_t"},
             "model.trains_backbone_norms is True; choose false for swin_t, which has no batch",
+        ),
+        (
+            ModelConfig,
+            {"shares_backbone": True},
+            "model.shares_backbone is True; choose false for resnet50, or model.backbone 'mobil",
+        ),
+        (ModelConfig, {"mask_width": 16}, "model.mask_width is 16; choose a multiple of 32 from"),
+        (ModelConfig, {"mask_width": 72}, "model.mask_width is 72"),
+        (
+            ModelConfig,
+            {"mask_width": 32, "mask_levels": "t3"},
+            "model.mask_width is 32; choose null with model.mask_levels 't3', or model.mask_level",
         ),
         *(
             (
@@ -186,6 +199,18 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
                 ("depth_similarity", "separate", "none"),
                 ("num_depth_transformer_layers", 3, None),
             )
+        ),
+        (
+            ModelConfig,
+            {
+                "backbone": "mobilenet_v2",
+                "shares_backbone": True,
+                "modalities": "rgb",
+                "kernel_fusion": "plain",
+                "mask_fusion": "plain",
+                "depth_similarity": "none",
+            },
+            "model.shares_backbone is True; choose False with model.modalities 'rgb'",
         ),
         (InputConfig, {"shortest_edge": 31}, "input.shortest_edge is 31"),
         (InputConfig, {"longest_edge": 4097}, "input.longest_edge is 4097"),
@@ -291,15 +316,17 @@ def test_an_input_of_no_or_greater_size_is_refused(scale: float) -> None:
         InputConfig().scaled(scale)
 
 
-def test_the_published_models_are_named_after_their_backbones() -> None:
+def test_the_models_are_named_after_their_backbones_but_for_the_compact_one() -> None:
     assert {name: config.backbone for name, config in MODELS.items()} == {
+        "calibnet_compact": "mobilenet_v2",
         "calibnet_r50": "resnet50",
         "calibnet_r101": "resnet101",
         "calibnet_swin_t": "swin_t",
         "calibnet_pvtv2_b2_li": "pvtv2_b2_li",
         "calibnet_p2t_large": "p2t_large",
     }
-    assert {(c.num_kernels, c.num_transformer_layers) for c in MODELS.values()} == {(50, 3)}
+    published = [config for name, config in MODELS.items() if name != "calibnet_compact"]
+    assert {(c.num_kernels, c.num_transformer_layers) for c in published} == {(50, 3)}
 
 
 def test_the_published_evaluation_keeps_every_mask_in_kernel_order() -> None:

@@ -38,7 +38,6 @@ import calibnet_core
 from calibnet_core.config import InferenceConfig, InputConfig
 
 pipeline = calibnet_core.Pipeline.from_weights(
-    None,
     config=calibnet_core.PipelineConfig(
         input=InputConfig(shortest_edge=32, longest_edge=64), inference=InferenceConfig.published()
     ),
@@ -67,7 +66,7 @@ def run(script: str) -> str:
 
 
 def test_the_library_predicts_without_ros() -> None:
-    assert run(WITHOUT_ROS + PREDICT) == "50 (40, 60)"
+    assert run(WITHOUT_ROS + PREDICT) == "30 (40, 60)"
 
 
 def test_every_module_of_the_library_can_be_imported_without_ros() -> None:

@@ -79,3 +79,16 @@ def build_backbone(name: str, *, trains_norms: bool = False) -> Backbone:
         f"unknown backbone '{name}'; use resnet50, resnet101, swin_t, pvtv2_b2_li, p2t_large or "
         "mobilenet_v2"
     )
+
+
+def borrowing_backbone(owner: Backbone, *, trains_norms: bool = False) -> Backbone:
+    """A feature extractor whose layers are `owner`'s, but for the first ones.
+
+    Args:
+        owner: a MobileNetV2.
+        trains_norms: as in `build_backbone`.
+    """
+    from calibnet_core.models.backbones.mobilenet_v2 import BorrowingMobileNetV2, MobileNetV2
+
+    assert isinstance(owner, MobileNetV2)
+    return BorrowingMobileNetV2(owner, nn.BatchNorm2d if trains_norms else FrozenBatchNorm2d)

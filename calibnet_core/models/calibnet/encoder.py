@@ -16,7 +16,7 @@ WIDTH = 256
 
 
 class EncoderLevels(NamedTuple):
-    """Encoder outputs of C channels: C2 at 1/4, T3 at 1/8, T4 at 1/16, T5 at 1/32.
+    """Encoder outputs: C2 of C' channels at 1/4; of C, T3 at 1/8, T4 at 1/16 and T5 at 1/32.
 
     What no part of the network reads may be empty.
     """
@@ -37,6 +37,7 @@ class ModalityEncoder(nn.Module):
         num_layers: deformable layers.
         position: tells every query where it is, see `position.ConstantPosition`.
         width: C.
+        fine_width: C', channels of the finest level; None means C.
         c2_trains_only: nothing but auxiliary heads reads C2; inference leaves it empty.
     """
 
@@ -47,15 +48,19 @@ class ModalityEncoder(nn.Module):
         num_layers: int,
         position: nn.Module,
         width: int = WIDTH,
+        fine_width: int | None = None,
         c2_trains_only: bool = False,
     ) -> None:
         super().__init__()
         self.c2_trains_only = c2_trains_only
         self.backbone = backbone
+        widths = (fine_width or width, width, width, width)
         self.project = nn.ModuleDict(
             {
-                name: conv_norm_relu(channels, width)
-                for name, channels in zip(BackboneLevels._fields, backbone.channels, strict=True)
+                name: conv_norm_relu(channels, level_width)
+                for name, channels, level_width in zip(
+                    BackboneLevels._fields, backbone.channels, widths, strict=True
+                )
             }
         )
         self.transformer = DeformableTransformer(

@@ -22,11 +22,18 @@ class FusedKernelBranch(nn.Module):
         join: (rgb, depth) maps to one map of `in_channels`.
         num_kernels: N.
         in_channels: of the joined map.
-        channels: C of the pooled features and the kernels.
+        channels: C of the pooled features.
+        kernel_channels: of the kernels; None means C.
     """
 
     def __init__(
-        self, join: nn.Module, num_kernels: int, *, in_channels: int = 256, channels: int = 256
+        self,
+        join: nn.Module,
+        num_kernels: int,
+        *,
+        in_channels: int = 256,
+        channels: int = 256,
+        kernel_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.num_kernels = num_kernels
@@ -36,14 +43,14 @@ class FusedKernelBranch(nn.Module):
         hidden = GROUPS * channels
         self.embed = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.kernel = nn.Linear(hidden, channels)
+        self.kernel = nn.Linear(hidden, kernel_channels or channels)
         self.objectness = nn.Linear(hidden, 1)
 
     def forward(self, rgb: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict kernels from T3 of each modality, (B, C, h, w).
 
         Returns:
-            kernels (B, N, C), score logits (B, N), objectness logits (B, N).
+            kernels (B, N, kernel_channels), score logits (B, N), objectness logits (B, N).
         """
         joined = self.join(rgb, depth)
         features = self.conv(torch.cat((joined, coordinate_channels(joined)), dim=1)).relu()

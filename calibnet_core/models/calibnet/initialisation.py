@@ -33,9 +33,7 @@ def initialise(model: CalibNet) -> None:
     weight-sharing fusion among them. Draws from torch's global generator.
     """
     if isinstance(model.depth_encoder, ModalityEncoder):
-        model.depth_encoder.backbone.load_state_dict(
-            model.rgb_encoder.get_submodule("backbone").state_dict()
-        )
+        copy_backbone(model)
     for module in model.modules():
         if isinstance(module, ModalityEncoder):
             for projection in module.project.values():
@@ -68,6 +66,13 @@ def initialise(model: CalibNet) -> None:
             for layer in (module.conv1, module.conv2):
                 nn.init.xavier_uniform_(layer.weight)
                 _zero_bias(layer)
+
+
+def copy_backbone(model: CalibNet) -> None:
+    """Give the depth backbone the weights of colour's, as far as it has weights of its own."""
+    of_colour = model.rgb_encoder.get_submodule("backbone").state_dict()
+    of_depth = model.depth_encoder.get_submodule("backbone")
+    of_depth.load_state_dict({name: of_colour[name] for name in of_depth.state_dict()})
 
 
 def sampling_star(heads: int, levels: int, points: int) -> Tensor:

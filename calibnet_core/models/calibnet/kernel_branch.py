@@ -24,7 +24,8 @@ class KernelBranch(nn.Module):
 
     Args:
         num_kernels: N.
-        channels: C of the inputs, the pooled features and the kernels.
+        channels: C of the inputs and the pooled features.
+        kernel_channels: of the kernels; None means C.
         similarity: makes the depth similarity assessment.
     """
 
@@ -33,6 +34,7 @@ class KernelBranch(nn.Module):
         num_kernels: int,
         channels: int = 256,
         *,
+        kernel_channels: int | None = None,
         similarity: SimilarityFactory = DepthSimilarity,
     ) -> None:
         super().__init__()
@@ -47,14 +49,14 @@ class KernelBranch(nn.Module):
         hidden = GROUPS * channels
         self.embed = nn.Linear(hidden, hidden)
         self.score = nn.Linear(hidden, 1)
-        self.kernel = nn.Linear(hidden, channels)
+        self.kernel = nn.Linear(hidden, kernel_channels or channels)
         self.objectness = nn.Linear(hidden, 1)
 
     def forward(self, rgb: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predict kernels from T3 of each modality, (B, C, h, w).
 
         Returns:
-            kernels (B, N, C), score logits (B, N), objectness logits (B, N).
+            kernels (B, N, kernel_channels), score logits (B, N), objectness logits (B, N).
         """
         depth = depth * self.similarity(rgb, depth)
         coordinates = coordinate_channels(rgb)

@@ -69,26 +69,32 @@ class MaskBranch(nn.Module):
 
     Args:
         channels: C.
+        fine_channels: C' of the 1/4 level and the mask features; None means C.
         fusion: makes the module that fuses one level of both modalities.
     """
 
     def __init__(
-        self, channels: int = 256, *, fusion: Callable[[int], nn.Module] = WeightSharingFusion
+        self,
+        channels: int = 256,
+        *,
+        fine_channels: int | None = None,
+        fusion: Callable[[int], nn.Module] = WeightSharingFusion,
     ) -> None:
         super().__init__()
+        fine = fine_channels or channels
         self.fuse_level3 = fusion(channels)
-        self.fuse_level2 = fusion(channels)
+        self.fuse_level2 = fusion(fine)
         self.norm = nn.BatchNorm2d(channels)
         # A second norm rides along in the published checkpoints; nothing computes with it.
         self.unused_norm = nn.BatchNorm2d(channels)
         self.upsample = nn.ConvTranspose2d(
-            channels + 2, channels, 3, stride=2, padding=1, output_padding=1
+            channels + 2, fine, 3, stride=2, padding=1, output_padding=1
         )
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.conv = nn.Conv2d(fine, fine, 3, padding=1)
+        self.project = nn.Conv2d(fine, fine, 1)
 
     def forward(self, rgb: EncoderLevels, depth: EncoderLevels) -> Tensor:
-        """Fuse both modalities' C2 and T3 into mask features (B, C, H/4, W/4)."""
+        """Fuse both modalities' C2 and T3 into mask features (B, C', H/4, W/4)."""
         coarse = self.norm(self.fuse_level3(rgb.t3, depth.t3)).relu()
         coarse = self.upsample(torch.cat((coordinate_channels(coarse), coarse), dim=1))
         features: Tensor = self.project(

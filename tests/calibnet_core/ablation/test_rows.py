@@ -96,7 +96,8 @@ def test_a_loss_that_a_row_leaves_out_has_a_published_name_and_weight_0() -> Non
 
 
 def test_backbones_are_those_of_the_published_models() -> None:
-    assert [row.model for row in ROWS if row.table == "XII"] == list(MODELS.values())
+    published = [model for name, model in MODELS.items() if name != "calibnet_compact"]
+    assert [row.model for row in ROWS if row.table == "XII"] == published
 
 
 def test_rows_are_chosen_by_table_and_name_in_the_papers_order() -> None:

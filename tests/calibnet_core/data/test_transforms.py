@@ -20,7 +20,7 @@ from calibnet_core.data.transforms import (
     resize,
     scale_jitter,
 )
-from calibnet_core.preprocessing import encode_depth, resized_size
+from calibnet_core.preprocessing import depth_picture, encode_depth, resized_size
 from calibnet_core.preprocessing import resize as resize_for_inference
 from calibnet_core.structures import RgbdFrame
 
@@ -48,6 +48,7 @@ def varied(
         augmentation=augmentation,
         input_config=changes.get("input_config", INPUT),
         depth_config=DepthConfig(),
+        picture=changes.get("picture", "closeness"),
     )
 
 
@@ -146,6 +147,24 @@ def test_an_image_without_objects_stays_one() -> None:
     assert image.masks.shape == (0, *image.size)
 
 
+def test_normals_move_with_the_image_and_are_mirrored_with_it() -> None:
+    # Columns come nearer to the right, so the surface faces left; in a mirror it faces right.
+    depth_m = np.broadcast_to(np.linspace(2.0, 1.0, 80, dtype=np.float32), (60, 80)).copy()
+    frame = RgbdFrame(rgb=np.zeros((60, 80, 3), np.uint8), depth_m=depth_m)
+    labelled = (frame, np.ones((1, 60, 80), np.bool_))
+    still, flipped = (
+        np.asarray(
+            varied(AugmentationConfig(flip=flip, crop=0.0), frame=labelled, picture="normals").depth
+        )
+        for flip in (0.0, 1.0)
+    )
+    assert still.shape == (*resized_size((60, 80), INPUT), 3)
+    assert (still[..., 1] < 110).all()
+    assert (flipped[..., 1] > 146).all()
+    np.testing.assert_array_equal(flipped[..., 0], still[:, ::-1, 0])
+    np.testing.assert_array_equal(flipped[..., 2], still[:, ::-1, 2])
+
+
 def test_depth_faults_leave_colour_and_masks_alone() -> None:
     still = varied(STILL)
     faulty = varied(
@@ -163,12 +182,13 @@ def test_noise_grows_with_the_square_of_distance() -> None:
     frame = RgbdFrame(rgb=np.zeros((200, 400, 3), np.uint8), depth_m=depth_m)
     seen: list[NDArray[np.float32]] = []
 
-    def keep(depth: NDArray[np.float32], config: DepthConfig) -> NDArray[np.uint8]:
-        seen.append(depth)
-        return encode_depth(depth, config)
+    def keep(frame: RgbdFrame, *settings: Any) -> NDArray[np.uint8]:
+        assert frame.depth_m is not None
+        seen.append(frame.depth_m)
+        return depth_picture(frame, *settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transforms, "encode_depth", keep)
+        patch.setattr(transforms, "depth_picture", keep)
         noisy = AugmentationConfig(flip=0.0, crop=0.0, depth_noise=0.01)
         varied(noisy, frame=(frame, np.zeros((0, 200, 400), np.bool_)))
     assert seen[0][:, :200].std() == pytest.approx(0.01, rel=0.05)

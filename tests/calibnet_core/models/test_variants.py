@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from calibnet_core.ablation.rows import ROWS
 from calibnet_core.checkpoint import load_weights
 from calibnet_core.config import ModelConfig
+from calibnet_core.models.backbones.mobilenet_v2 import MobileNetV2
 from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import CalibNet, encoder
 from calibnet_core.models.calibnet.depth_similarity import DepthSimilarity
@@ -40,6 +41,9 @@ VARIANTS = {small(row.model): row.key for row in ROWS if row.key in KEYS}
 VARIANTS[small(ModelConfig(position="sine"))] = "sine"
 VARIANTS[small(ModelConfig(kernel_fusion="early", depth_similarity="shared"))] = "early, shared"
 VARIANTS[dataclasses.replace(small(ModelConfig()), trains_backbone_norms=True)] = "batch norms"
+SLIM: dict[str, Any] = {"shares_backbone": True, "mask_width": 32}
+VARIANTS[dataclasses.replace(small(ModelConfig()), **SLIM)] = "shared backbone, thin masks"
+VARIANTS[dataclasses.replace(small(ModelConfig(kernel_fusion="early")), **SLIM)] = "thin, early"
 every_variant = pytest.mark.parametrize("config", VARIANTS, ids=VARIANTS.values())
 
 
@@ -111,7 +115,7 @@ def test_shapes_are_those_of_the_published_network(config: ModelConfig) -> None:
     model = awake(config)
     raw = model(*images())
     assert raw.score_logits.shape == raw.objectness_logits.shape == (2, 6)
-    assert raw.kernels.shape == (2, 6, 64)
+    assert raw.kernels.shape == (2, 6, config.fine_width)
     assert raw.mask_logits.shape == (2, 6, 16, 24)
     heads = {"rgb_t3": (8, 12), "rgb_c2": (16, 24)}
     if config.modalities == "rgbd":
@@ -154,6 +158,7 @@ def test_the_eager_operator_computes_the_same(
         {"depth_similarity": "shared"},
         {"depth_similarity": "shared", "mask_levels": "t3_t4_t5", "kernel_fusion": "early"},
         {"mask_fusion": "cascade", "position": "sine", "trains_backbone_norms": True},
+        {"backbone": "mobilenet_v2", **SLIM},
     ],
     ids=str,
 )
@@ -260,6 +265,35 @@ def test_the_width_reaches_every_part(width: int) -> None:
     layer = model.rgb_encoder.transformer.layers[0]
     assert (layer.linear1.in_features, layer.linear1.out_features) == (width, 4 * width)
     assert model.auxiliary_heads["rgb_t3"].conv1.out_channels == width // 2
+
+
+@torch.inference_mode()
+def test_a_shared_backbone_is_copied_as_one() -> None:
+    config = dataclasses.replace(small(ModelConfig()), **SLIM)
+    model = build_model(config, seed=0)
+    twin = copy.deepcopy(model)
+    before = model.encode(*images())[1].t3
+    for parameter in model.rgb_encoder.backbone.features[17].parameters():
+        parameter.mul_(2.0)
+    assert torch.equal(twin.encode(*images())[1].t3, before)
+    assert not torch.equal(model.encode(*images())[1].t3, before)
+
+
+def test_a_shared_backbone_and_thin_masks_save_what_they_promise() -> None:
+    shape: dict[str, Any] = {
+        "backbone": "mobilenet_v2",
+        "width": 96,
+        "num_kernels": 30,
+        "num_transformer_layers": 1,
+    }
+    whole, shared = parameters_m(**shape), parameters_m(**shape, shares_backbone=True)
+    thin = parameters_m(**shape, shares_backbone=True, mask_width=32)
+    borrowed = MobileNetV2().features[4:]
+    norms = sum(2 * m.num_features for m in borrowed.modules() if isinstance(m, nn.BatchNorm2d))
+    weights = sum(parameter.numel() for parameter in borrowed.parameters()) - norms
+    assert whole - shared == pytest.approx(weights / 1e6)  # a frozen norm has no parameters
+    assert thin == pytest.approx(3.71, abs=0.01)
+    assert shared - thin > 0.5
 
 
 def test_a_compact_network_has_a_few_million_parameters() -> None:

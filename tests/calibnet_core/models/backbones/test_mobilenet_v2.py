@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from calibnet_core.models.backbones import build_backbone
+from calibnet_core.models.backbones import borrowing_backbone, build_backbone
 from calibnet_core.models.backbones.mobilenet_v2 import MobileNetV2
 from calibnet_core.models.inference_form import inference_form
 
@@ -100,6 +100,30 @@ def test_batch_norms_train_or_are_frozen_as_said(
     ]
     assert moved == [trains_norms] * len(norms)
     assert [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@torch.no_grad()
+def test_a_borrowing_network_computes_what_the_owner_does_from_equal_first_layers() -> None:
+    owner = randomised(MobileNetV2())
+    assert isinstance(owner, MobileNetV2)
+    borrower = borrowing_backbone(owner, trains_norms=True).eval()
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(borrower(image).res3, owner(image).res3)
+    own = borrower.state_dict()
+    borrower.load_state_dict({name: owner.state_dict()[name] for name in own})
+    for ours, theirs in zip(borrower(image), owner(image), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_borrowing_network_owns_the_layers_up_to_a_quarter_of_the_size() -> None:
+    owner = MobileNetV2()
+    borrower = borrowing_backbone(owner)
+    blocks = {name.split(".")[1] for name, _ in borrower.named_parameters()}
+    assert blocks == {"0", "1", "2", "3"}
+    levels = borrower(torch.randn(2, 3, 64, 64))
+    levels.res5.sum().backward()
+    assert owner.features[17].conv[0][0].weight.grad is not None
+    assert owner.features[3].conv[0][0].weight.grad is None
 
 
 @torch.no_grad()
