@@ -4,8 +4,8 @@
 
 A step is forward pass, matching, losses, backward pass and AdamW for one image of 320x480. All
 forms run in this process on the same input and weights, in turn; CPU time at one thread is compared
-round by round. `published` computes attention by `grid_sample`, `operator` by the compiled operator
-as the trainer does, `channels_last` lays tensors out for the convolution library as well. `loading`
+round by round. `published` computes attention by `grid_sample`, `operator` by the compiled one, and
+`channels_last` also lays tensors out for the convolution library, as the trainer does. `loading`
 reads, varies and normalises one rendered image of 480x640 by the published recipe, which a worker
 process does while a step runs.
 """
@@ -118,7 +118,7 @@ def report(arguments: argparse.Namespace, summaries: dict[str, Summary]) -> None
         table.add_row(name, f"{summary.median_ms:.0f}", *(f"{ratio:.2f}" for ratio in ratios))
     console = Console()
     console.print(table)
-    share = summaries["loading"].median_ms / summaries["operator"].median_ms
+    share = summaries["loading"].median_ms / summaries["channels_last"].median_ms
     console.print(f"loading takes {share:.1%} of the step's time")
     if arguments.json:
         record = {

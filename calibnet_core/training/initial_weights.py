@@ -11,6 +11,7 @@ from torch import Tensor
 from calibnet_core.checkpoint import load_weights, read_state_dict
 from calibnet_core.config import ConfigError
 from calibnet_core.models.backbones import Backbone
+from calibnet_core.models.calibnet.initialisation import copy_backbone
 from calibnet_core.models.calibnet.model import CalibNet
 from calibnet_core.structures import WeightsError
 from calibnet_core.training.config import TrainConfig
@@ -56,7 +57,7 @@ def load_initial_weights(model: CalibNet, config: TrainConfig) -> str:
     assert isinstance(backbone, Backbone)
     loaded = load_backbone(backbone, state, run.backbone_weights)
     if config.model.modalities == "rgbd":
-        model.depth_encoder.get_submodule("backbone").load_state_dict(backbone.state_dict())
+        copy_backbone(model)
     return f"backbones starting from {run.backbone_weights} ({loaded} entries)"
 
 

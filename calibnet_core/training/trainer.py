@@ -206,7 +206,8 @@ class Trainer:
         network = build_model(self.config.model, seed=self.config.run.seed)
         if is_new:
             self.monitor.say(load_initial_weights(network, self.config))
-        network.train()
+        # The layout that convolutions on a CPU work in, and half precision on a GPU.
+        network.train().to(memory_format=torch.channels_last)
         for name, parameter in network.named_parameters():
             if "unused_" in name:  # carried along for published checkpoints only
                 parameter.requires_grad_(False)
@@ -238,6 +239,7 @@ class Trainer:
             augmentation=self.config.augmentation,
             input_config=self.config.input,
             depth_config=self.config.depth,
+            picture=self.config.model.depth_picture,
         )
         return training_batches(
             images,

@@ -213,7 +213,7 @@ def test_missing_unexpected_and_misshapen_entries_are_all_named() -> None:
         "1 misshapen: rgb_encoder.backbone.conv.weight is (2, 4, 1, 1), "
         "the model has (2, 3, 1, 1)" in message
     )
-    assert "choose the matching one of ['calibnet_p2t_large'" in message
+    assert "choose the matching one of ['calibnet_compact'" in message
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4,), (2, 4), ()])

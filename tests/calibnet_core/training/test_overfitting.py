@@ -35,7 +35,7 @@ def test_eight_rendered_frames_are_learnt_by_heart(tmp_path: Path) -> None:
             "weight_decay": 0.0,
             "ema_decay": 0.0,
         },
-        run={"iterations": 150, "batch_size": 8, "log_every": 110, "checkpoint_every": 150},
+        run={"iterations": 170, "batch_size": 8, "log_every": 85, "checkpoint_every": 170},
     )
     fit(config, RunFolder(tmp_path / "run"), accelerator="cpu")
 
