@@ -27,6 +27,7 @@ from calibnet_core.models.inference_form import inference_form
 from calibnet_core.postprocess import select_instances
 from calibnet_core.preprocessing import NetworkInput, prepare
 from calibnet_core.score_calibration import ScoreMap
+from calibnet_core.shipped_weights import default_weights
 from calibnet_core.structures import Instances, ModelInfo, RgbdFrame, StageTimings
 
 RANDOM_WEIGHTS_SEED = 0
@@ -67,7 +68,7 @@ class Pipeline:
     @classmethod
     def from_weights(
         cls,
-        path: str | Path | None,
+        path: str | Path | None = None,
         *,
         model: str | ModelConfig | None = None,
         device: str = "cpu",
@@ -78,8 +79,8 @@ class Pipeline:
         """Build the model and load its weights; scores are calibrated if the file says how.
 
         Args:
-            path: a weights file as `checkpoint.load_weights` takes it; None leaves the weights
-                random (seeded).
+            path: a weights file as `checkpoint.load_weights` takes it; None takes the weights that
+                come with this package, or, for another `model` than theirs, random ones (seeded).
             model: a name from `config.MODELS` or a configuration; None takes what the file says of
                 its model, else `config.model`.
             device: `cpu`, `cuda`, `cuda:N`.
@@ -92,6 +93,8 @@ class Pipeline:
             WeightsError: the file is unreadable or of another model.
             ConfigError: the model is unknown, the device is not there, or it lacks the precision.
         """
+        if path is None:
+            path = default_weights(model)
         stored = read_settings(path) if path is not None else None
         config = config or stored or PipelineConfig()
         if inference is not None:

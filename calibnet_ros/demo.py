@@ -10,24 +10,26 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import rclpy
 from rich.console import Console
+from rich.markup import escape
 
 from calibnet_core.config import MODELS
-from calibnet_core.data.analytic_scene import add_sensor_faults, render_sequence
-from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, raw_name, write_rgbd_bag
+from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag, raw_name
+from calibnet_core.data.scenes.parts import SceneError
+from calibnet_core.shipped_weights import default_weights
 from calibnet_core.structures import FrameError
 from calibnet_ros.bag_player import PlayError, PlayReport
 from calibnet_ros.play_bag import add_play_arguments, play
 from calibnet_ros.share import share_path
 
 _NODE_TIMEOUT_S = 180.0
-_RENDERED_FRAMES = 10
-_FIRST_STAMP_NS = 1_700_000_000_000_000_000
-_PERIOD_NS = 33_333_333
+_FILM_FRAMES = 12
+_FILM_RATE_HZ = 5.0
+_FILM_SIZE = (480, 640)
+_FILM_SEED = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,17 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when every frame was answered or dropped for a reason, else 1; 2 for wrong arguments.
     """
     parser = argparse.ArgumentParser(prog="calibnet_demo", description=__doc__)
-    parser.add_argument("--bag", type=Path, help="a recording; without it a scene is rendered")
+    parser.add_argument("--bag", type=Path, help="a recording; without it a scene is filmed")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
+    parser.add_argument("--weights", help="weights file; without it those of this package")
     parser.add_argument(
-        "--weights",
-        help="weights file; without it a rendered scene shows the renderer's own masks, and a "
-        "recording those of random weights",
+        "--model",
+        choices=tuple(MODELS),
+        help="network, where weights do not say; without weights of it they are random",
     )
-    parser.add_argument("--random", action="store_true", help="random weights in any case")
-    parser.add_argument("--model", choices=tuple(MODELS), default="calibnet_r50")
-    parser.add_argument("--frames", type=int, default=_RENDERED_FRAMES, help="frames to render")
-    parser.add_argument("--seed", type=int, default=0, help="of the rendered scene")
+    parser.add_argument("--frames", type=int, default=_FILM_FRAMES, help="frames to film")
+    parser.add_argument("--seed", type=int, default=_FILM_SEED, help="of the filmed scene")
     add_play_arguments(parser)
     arguments = parser.parse_args(argv)
     console = Console()
@@ -57,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as workshop:
             path = arguments.bag
             if path is None:
-                path = Path(workshop) / "rendered_table"
-                with console.status("rendering a scene"):
-                    render_recording(path, num_frames=arguments.frames, seed=arguments.seed)
+                path = Path(workshop) / "film"
+                with console.status("filming a rendered scene"):
+                    film(path, num_frames=arguments.frames, seed=arguments.seed)
             bag = open_rgbd_bag(
                 path,
                 color_topic=arguments.color_topic,
@@ -67,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 info_topic=arguments.info_topic,
             )
             report = play_through_node(bag, arguments, output, console)
-    except (BagError, FrameError, PlayError, OSError) as error:
-        Console(stderr=True).print(f"[red]demo:[/red] {error}", highlight=False)
+    except (BagError, FrameError, PlayError, SceneError, OSError) as error:
+        words = escape(str(error))  # brackets in a path are no markup
+        Console(stderr=True).print(f"[red]demo:[/red] {words}", highlight=False)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -84,11 +86,7 @@ def play_through_node(
         PlayError: the node could not start.
         BagError: the recording is damaged.
     """
-    if _shows_known_answers(arguments):
-        console.print(
-            "[yellow]No weights given: the masks are the renderer's own, the rest is the node's."
-        )
-    elif not arguments.weights:
+    if _has_random_weights(arguments):
         console.print("[yellow]No weights given: they are random, so the masks mean nothing.")
     rclpy.init()
     try:
@@ -127,21 +125,18 @@ def prepare_output(folder: Path) -> Path:
     return folder
 
 
-def render_recording(path: Path, *, num_frames: int, seed: int) -> None:
-    """Write a recording of a rendered tabletop, with its true labels beside the camera's topics.
+def film(path: Path, *, num_frames: int, seed: int) -> None:
+    """Film a rendered scene, with its true labels beside the camera's topics.
 
     Raises:
         BagError: `path` exists.
+        SceneError: the number of frames makes no sense, or what renders is not installed.
     """
-    rendered = list(render_sequence(num_frames, seed=seed))
-    frames = (
-        replace(
-            image.to_rgbd_frame(stamp_ns=_FIRST_STAMP_NS + index * _PERIOD_NS),
-            depth_m=add_sensor_faults(image.depth_m, seed=seed + index),
-        )
-        for index, image in enumerate(rendered)
-    )
-    write_rgbd_bag(path, frames, labels=[image.label for image in rendered])
+    from calibnet_core.data.scenes.sampling import SceneSettings
+    from calibnet_core.data.scenes.video import render_video, write_video
+
+    settings = SceneSettings(size=_FILM_SIZE)
+    write_video(path, render_video(seed, 0, num_frames, settings, rate=_FILM_RATE_HZ))
 
 
 @contextmanager
@@ -154,7 +149,7 @@ def running_node(
         PlayError: from the body, with the end of the node's log.
     """
     parameters = {
-        "model.name": arguments.model,
+        "model.name": arguments.model or "auto",
         "model.weights": arguments.weights or "",
         "input.color_transport": bag.color_transport,
         "input.depth_transport": bag.depth_transport,
@@ -164,16 +159,13 @@ def running_node(
         "qos_overrides./calibnet/overlay.publisher.reliability": "reliable",
         "qos_overrides./calibnet/label_image.publisher.reliability": "reliable",
     }
-    shows_known_answers = _shows_known_answers(arguments)
-    if not arguments.weights and not shows_known_answers:
+    if _has_random_weights(arguments):
         # Random scores pass no sensible threshold.
         parameters |= {"detection.score_threshold": 0.0, "detection.max_instances": 6}
     remaps = {"color/image": raw_name(bag.color_topic), "depth/image": raw_name(bag.depth_topic)}
     if bag.info_topic is not None:
         remaps["color/camera_info"] = bag.info_topic
     command = [sys.executable, "-m", "calibnet_ros.perception_node"]
-    if shows_known_answers:
-        command = [sys.executable, "-m", "calibnet_ros.demo_node", str(bag.path)]
     command.append("--ros-args")
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value!r}" if isinstance(value, str) else f"{name}:={value}"]
@@ -190,9 +182,8 @@ def running_node(
         end_process(node)
 
 
-def _shows_known_answers(arguments: argparse.Namespace) -> bool:
-    is_rendered = arguments.bag is None
-    return is_rendered and not arguments.weights and not arguments.random
+def _has_random_weights(arguments: argparse.Namespace) -> bool:
+    return not arguments.weights and default_weights(arguments.model) is None
 
 
 def end_process(process: subprocess.Popen[bytes]) -> int:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from calibnet_core.processor import Predictor
+from calibnet_core.shipped_weights import default_weights
 from calibnet_core.structures import ModelInfo, WeightsError
 from calibnet_ros.parameter_schema import Values
 from calibnet_ros.parameters import pipeline_config
@@ -27,11 +28,12 @@ def load_pipeline(values: Values) -> Predictor:
     from calibnet_core.checkpoint import read_settings, sha256_of
     from calibnet_core.pipeline import Pipeline
 
-    path, wanted = str(values["model.weights"]), str(values["model.sha256"]).lower()
-    path = str(Path(path).expanduser()) if path else ""
-    if wanted and not path:
+    name = None if values["model.name"] == "auto" else str(values["model.name"])
+    given, wanted = str(values["model.weights"]), str(values["model.sha256"]).lower()
+    path = Path(given).expanduser() if given else default_weights(name)
+    if wanted and path is None:
         raise WeightsError("model.sha256 is set but model.weights is not; name the weights file")
-    if wanted and (found := sha256_of(path)) != wanted:
+    if wanted and path is not None and (found := sha256_of(path)) != wanted:
         raise WeightsError(
             f"{path}: has SHA-256 {found}, model.sha256 asks for {wanted}; get the right file"
         )
@@ -43,10 +45,10 @@ def load_pipeline(values: Values) -> Predictor:
         device = "cpu"
         precision = "fp32" if precision == "fp16" else precision  # the CPU has no fast fp16
     return Pipeline.from_weights(
-        path or None,
-        model=None if values["model.name"] == "auto" else str(values["model.name"]),
+        path,
+        model=name,
         device=device,
-        config=pipeline_config(values, read_settings(path) if path else None),
+        config=pipeline_config(values, read_settings(path) if path is not None else None),
         precision=precision,  # type: ignore[arg-type]
     )
 

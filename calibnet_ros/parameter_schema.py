@@ -75,7 +75,12 @@ SCHEMA: tuple[Row, ...] = (
         ("auto", *MODELS),
         "Network to build; auto: what the weights file says, else calibnet_r50.",
     ),
-    _row("model.weights", "", "Path of a .safetensors or .pth file; empty: random weights."),
+    _row(
+        "model.weights",
+        "",
+        "Path of a .safetensors or .pth file; empty: the weights that come with this package, or, "
+        "where model.name asks for another network than theirs, random ones.",
+    ),
     _row("model.sha256", "", "When set, the weights file must have this hash (64 digits)."),
     _row(
         "model.config",

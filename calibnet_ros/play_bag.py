@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rclpy
 from rich.console import Console
+from rich.markup import escape
 
 from calibnet_core.data.bags import BagError, RgbdBag, open_rgbd_bag
 from calibnet_ros.arguments import split_arguments
@@ -104,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             rclpy.try_shutdown()
     except (BagError, PlayError, OSError) as error:
-        errors.print(f"[red]play_bag:[/red] {error}", highlight=False)
+        # Brackets in a path are no markup.
+        errors.print(f"[red]play_bag:[/red] {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -35,7 +35,7 @@ def random_pipeline() -> Pipeline:
     from calibnet_core.config import InferenceConfig, InputConfig
 
     return Pipeline.from_weights(
-        None,
+        model="calibnet_r50",
         config=PipelineConfig(
             input=InputConfig(shortest_edge=64, longest_edge=96),
             inference=InferenceConfig.published(),

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibnet_core.commands._arguments import add_data_arguments
-from calibnet_core.config import MODELS, InferenceConfig, PipelineConfig, load_config
+from calibnet_core.config import (
+    MODELS,
+    ConfigError,
+    InferenceConfig,
+    PipelineConfig,
+    load_config,
+)
+from calibnet_core.shipped_weights import default_weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,9 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for metrics.json, report.md and report.html; must not exist yet (default: "
         "report)",
     )
-    predictions = parser.add_argument_group("predictions, one of the two")
-    choice = predictions.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--weights", type=Path, metavar="FILE", help="of the model that predicts")
+    predictions = parser.add_argument_group("predictions, at most one of the two")
+    choice = predictions.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="of the model that predicts; left out: those of this package",
+    )
     choice.add_argument(
         "--results", type=Path, metavar="FILE", help="COCO results, as `calibnet predict` writes"
     )
@@ -140,6 +152,11 @@ def _predictor(
         name = Path(args.results).name
         return stored, Provenance(dataset=dataset.name, predictions=name, sha256=digest)
 
+    if args.weights is None and default_weights(args.model) is None:
+        raise ConfigError(
+            f"no weights of {args.model} come with this package, and random ones are not worth "
+            "evaluating; give --weights FILE"
+        )
     # This loads torch, which takes seconds: what is wrong with the data has been said by now.
     from calibnet_core.pipeline import Pipeline
 

@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, required=True, metavar="DIR", help="where results go"
     )
     model = parser.add_argument_group("model")
-    model.add_argument("--weights", type=Path, metavar="PATH", help="left out: random weights")
+    model.add_argument(
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="left out: those of this package, or for another --model random ones",
+    )
     model.add_argument(
         "--model",
         choices=sorted(MODELS),

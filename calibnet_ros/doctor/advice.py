@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from calibnet_core.shipped_weights import SHIPPED_WEIGHTS
 from calibnet_ros.camera_presets import PRESETS
 from calibnet_ros.doctor.facts import Facts, InputFacts
 from calibnet_ros.doctor.time_checks import needs_simulated_time
@@ -26,8 +27,8 @@ def launch_line(facts: Facts) -> str:
         arguments["bag"] = inputs.source
     elif needs_simulated_time(inputs):
         arguments["use_sim_time"] = "true"
-    if facts.weights is not None:
-        arguments["weights"] = facts.weights.path
+    if path := _named_weights(facts):
+        arguments["weights"] = path
     words = [f"{name}:={shlex.quote(value)}" for name, value in arguments.items()]
     line = " ".join(["ros2 launch calibnet_ros perception.launch.py", *words])
     if parameters := node_parameters(facts):
@@ -57,8 +58,8 @@ def node_lines(facts: Facts) -> tuple[str, ...]:
     parameters = node_parameters(facts)
     if needs_simulated_time(inputs):
         parameters["use_sim_time"] = "true"
-    if facts.weights is not None:
-        parameters["model.weights"] = shlex.quote(facts.weights.path)
+    if path := _named_weights(facts):
+        parameters["model.weights"] = shlex.quote(path)
     ros_words += [f"-p {name}:={value}" for name, value in parameters.items()]
     if ros_words:
         words += ["--ros-args", *ros_words]
@@ -95,3 +96,9 @@ def _camera_arguments(inputs: InputFacts) -> dict[str, str]:
     arguments = {"camera": camera}
     namespace = choice.camera_namespace if choice.camera else request.camera_namespace
     return arguments | ({"camera_namespace": namespace} if namespace else {})
+
+
+def _named_weights(facts: Facts) -> str:
+    """Path of the weights where they are not the ones that are used anyway, else nothing."""
+    weights = facts.weights
+    return weights.path if weights is not None and weights.path != str(SHIPPED_WEIGHTS) else ""

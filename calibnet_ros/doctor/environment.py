@@ -55,8 +55,10 @@ def gather_weights(path: str, model: str) -> WeightsFacts:
 
     Args:
         path: of the file.
-        model: to try it on where the file does not say which it is of.
+        model: to try it on where the file does not say which it is of; empty means the published
+            one.
     """
+    model = model or "calibnet_r50"
     sha256 = name = ""
     try:
         sha256 = sha256_of(path)

@@ -120,7 +120,7 @@ def check_weights(facts: Facts) -> Iterator[Finding]:
     if weights is None:
         yield note(
             Theme.WEIGHTS,
-            "no weights were named; with random weights the masks mean nothing.",
+            "no weights of this network were named; with random ones the masks mean nothing.",
             "give --weights FILE to have them looked at",
         )
         return

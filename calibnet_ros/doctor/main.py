@@ -11,6 +11,7 @@ from rich.console import Console
 
 from calibnet_core.config import MODELS
 from calibnet_core.files import atomic_write
+from calibnet_core.shipped_weights import default_weights
 from calibnet_ros.arguments import split_arguments
 from calibnet_ros.camera_presets import PRESETS
 from calibnet_ros.doctor.diagnosis import diagnose
@@ -61,9 +62,8 @@ def _gather(arguments: argparse.Namespace, ros_arguments: Sequence[str]) -> Fact
         depth_topic=arguments.depth_topic,
         info_topic=arguments.info_topic,
     )
-    weights = None
-    if arguments.weights:
-        weights = gather_weights(arguments.weights, arguments.model)
+    path = arguments.weights or default_weights(arguments.model)
+    weights = None if path is None else gather_weights(str(path), arguments.model or "")
     return Facts(
         inputs=_gather_inputs(arguments, request, ros_arguments),
         machine=gather_machine(),
@@ -108,11 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         help=f"seconds to listen ({_LIVE_S:g}), or to read of a recording ({_RECORDING_S:g})",
     )
-    parser.add_argument("--weights", help="weights file to look at")
+    parser.add_argument(
+        "--weights", help="weights file to look at; without it those of this package"
+    )
     parser.add_argument(
         "--model",
         choices=tuple(MODELS),
-        default="calibnet_r50",
         help="network of these weights, where the file does not say",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there too")

@@ -19,11 +19,18 @@ from calibnet_core import (
     build_model,
     save_weights,
 )
-from calibnet_core.config import ConfigError, InferenceConfig, InputConfig, ModelConfig
+from calibnet_core.config import (
+    MODELS,
+    ConfigError,
+    InferenceConfig,
+    InputConfig,
+    ModelConfig,
+)
 from calibnet_core.models.calibnet import RawPrediction
 from calibnet_core.pipeline import RANDOM_WEIGHTS_SEED
 from calibnet_core.postprocess import select_instances
 from calibnet_core.preprocessing import prepare
+from calibnet_core.shipped_weights import SHIPPED_WEIGHTS
 from calibnet_core.structures import Instances, ModelInfo, NonFiniteOutputError, WeightsError
 
 SMALL = PipelineConfig(
@@ -184,7 +191,7 @@ def test_half_precision_finds_nearly_the_same(random_pipeline: Pipeline) -> None
 def test_the_precision_asked_for_is_reported_and_used() -> None:
     small = ModelConfig(backbone="mobilenet_v2", width=64, num_transformer_layers=0)
     for precision, half_type in (("fp32", None), ("bf16", torch.bfloat16)):
-        pipeline = Pipeline.from_weights(None, model=small, precision=precision)  # type: ignore[arg-type]
+        pipeline = Pipeline.from_weights(model=small, precision=precision)  # type: ignore[arg-type]
         assert pipeline.model_info.precision == precision
         assert pipeline._half_type == half_type
 
@@ -198,7 +205,7 @@ def test_the_precision_asked_for_is_reported_and_used() -> None:
 )
 def test_a_precision_that_is_no_use_is_refused(precision: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        Pipeline.from_weights(None, precision=precision)  # type: ignore[arg-type]
+        Pipeline.from_weights(precision=precision)  # type: ignore[arg-type]
 
 
 def test_a_device_is_called_by_its_name() -> None:
@@ -210,7 +217,7 @@ def test_a_device_is_called_by_its_name() -> None:
 
 def test_random_weights_are_the_same_every_time(random_pipeline: Pipeline) -> None:
     torch.manual_seed(99)  # whatever went before
-    again = Pipeline.from_weights(None, config=SMALL)
+    again = Pipeline.from_weights(model="calibnet_r50", config=SMALL)
     ours, theirs = random_pipeline.predict(frame()), again.predict(frame())
     assert len(ours) > 0
     assert_same(ours, theirs)
@@ -220,7 +227,7 @@ def test_random_weights_do_not_disturb_the_generator_of_others() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    Pipeline.from_weights(None, model=ModelConfig(num_transformer_layers=0))
+    Pipeline.from_weights(model=ModelConfig(num_transformer_layers=0))
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
@@ -286,7 +293,7 @@ def test_a_file_brings_its_model_its_hash_and_its_numbers(tmp_path: Path) -> Non
 def test_a_model_of_ones_own_comes_back_with_its_configuration(tmp_path: Path) -> None:
     own, path = ModelConfig(num_kernels=7, num_transformer_layers=1), tmp_path / "own.safetensors"
     config = PipelineConfig(model=own, input=SMALL.input, inference=SMALL.inference)
-    pipeline = Pipeline.from_weights(None, config=config)
+    pipeline = Pipeline.from_weights(model=own, config=config)
     assert pipeline.model_info.name == "calibnet_resnet50"
     save_weights(build_model(own, seed=RANDOM_WEIGHTS_SEED), path, model_name="calibnet_resnet50")
 
@@ -311,10 +318,8 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="unknown model 'yolo'; use one of \\['calibnet_p2t_large'"
-    ):
-        Pipeline.from_weights(None, model="yolo")
+    with pytest.raises(ConfigError, match="unknown model 'yolo'; use one of \\['calibnet_compact'"):
+        Pipeline.from_weights(model="yolo")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +334,7 @@ def test_an_unknown_model_is_refused() -> None:
 )
 def test_an_impossible_device_is_refused(device: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        Pipeline.from_weights(None, device=device)
+        Pipeline.from_weights(device=device)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
@@ -337,7 +342,7 @@ def test_cuda_without_a_gpu_is_refused(device: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     message = f"device '{device}' was asked for but no CUDA GPU can be used here; use cpu"
     with pytest.raises(ConfigError, match=message):
-        Pipeline.from_weights(None, device=device)
+        Pipeline.from_weights(device=device)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,24 +351,41 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(
         ConfigError, match="device 'cuda:2' does not exist; this machine has 2 GPUs"
     ):
-        Pipeline.from_weights(None, device="cuda:2")
+        Pipeline.from_weights(device="cuda:2")
 
 
 @pytest.mark.gpu
 def test_a_gpu_answers_as_the_processor_does(random_pipeline: Pipeline) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    pipeline = Pipeline.from_weights(None, device="cuda", config=SMALL)
+    pipeline = Pipeline.from_weights(model="calibnet_r50", device="cuda", config=SMALL)
     assert pipeline.model_info.device == "cuda:0"
     ours, theirs = pipeline.predict(frame()), random_pipeline.predict(frame())
     np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
     np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
     assert (ours.masks != theirs.masks).mean() <= 1e-4
     assert pipeline.model_info.device_label == f"cuda:0 {torch.cuda.get_device_name(0)}"
-    halved = Pipeline.from_weights(None, device="cuda", config=SMALL, precision="bf16")
+    halved = Pipeline.from_weights(
+        model="calibnet_r50", device="cuda", config=SMALL, precision="bf16"
+    )
     ours = halved.predict(frame())
     np.testing.assert_array_equal(ours.kernel_indices, theirs.kernel_indices)
     assert (ours.masks & theirs.masks).sum() / (ours.masks | theirs.masks).sum() > 0.99
+
+
+def test_without_a_word_the_weights_of_this_package_are_used() -> None:
+    for asked in (None, "calibnet_compact", MODELS["calibnet_compact"]):
+        pipeline = Pipeline.from_weights(model=asked)
+        info = pipeline.model_info
+        assert info.name == "calibnet_compact"
+        assert info.weights_sha256 == hashlib.sha256(SHIPPED_WEIGHTS.read_bytes()).hexdigest()
+        assert info.calibration_set
+        assert pipeline.config.model == MODELS["calibnet_compact"]
+
+
+def test_another_network_does_not_get_the_weights_of_this_package() -> None:
+    other = replace(MODELS["calibnet_compact"], num_kernels=31)
+    assert Pipeline.from_weights(model=other).model_info.has_random_weights
 
 
 def test_weights_bring_their_settings_along(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from rclpy.serialization import deserialize_message, serialize_message
 from calibnet_core.data.analytic_scene import add_sensor_faults, render_sequence
 from calibnet_core.data.bags import open_rgbd_bag, read_labels, write_rgbd_bag
 from calibnet_ros.bag_player import BagPlayer
-from calibnet_ros.demo_node import KnownAnswers
 from calibnet_ros.evaluate_bag.replay import evaluate_recording
 from calibnet_ros.loading import load_pipeline
 from calibnet_ros.messages import OUTPUTS
 from calibnet_ros.parameter_schema import DEFAULTS
+from tests.support.known_answers import KnownAnswers
 from tests.support.ros import FIRST_STAMP_NS, REAL, RELIABLE, wait_for
 from tests.support.shared import shared_file
 
@@ -119,7 +119,7 @@ def test_every_message_of_a_rendered_recording_is_the_same(start_robot, rendered
         start_robot,
         rendered,
         {},
-        module="calibnet_ros.demo_node",
+        module="tests.support.known_answers",
         arguments=[str(rendered.path)],
     )
     live = live_messages(robot, rendered)

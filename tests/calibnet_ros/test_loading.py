@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from calibnet_core import pipeline
 from calibnet_core.checkpoint import sha256_of
-from calibnet_core.config import ConfigError
+from calibnet_core.config import MODELS, ConfigError
+from calibnet_core.shipped_weights import SHIPPED_WEIGHTS
 from calibnet_core.structures import ModelInfo, WeightsError
 from calibnet_ros.loading import device_memory_mb, load_pipeline
 from calibnet_ros.parameter_schema import DEFAULTS
@@ -54,14 +55,23 @@ def test_the_parameters_reach_the_pipeline(asked, weights):
     }
     assert load_pipeline(values) == "pipeline"
     (call,) = asked
-    assert (call["path"], call["model"]) == (str(weights), "calibnet_swin_t")
+    assert (call["path"], call["model"]) == (weights, "calibnet_swin_t")
     assert (call["device"], call["precision"]) == ("cpu", "bf16")
     assert call["config"].depth.max_m == 4.0
 
 
-def test_without_weights_they_are_random(asked):
+def test_without_weights_those_of_the_package_are_taken_with_their_settings(asked):
     load_pipeline(DEFAULTS)
-    assert (asked[0]["path"], asked[0]["model"]) == (None, None)
+    assert (asked[0]["path"], asked[0]["model"]) == (SHIPPED_WEIGHTS, None)
+    assert asked[0]["config"].model == MODELS["calibnet_compact"]
+    load_pipeline({**DEFAULTS, "model.sha256": sha256_of(SHIPPED_WEIGHTS)})
+    with pytest.raises(WeightsError, match=r"model\.sha256 asks for 00000000"):
+        load_pipeline({**DEFAULTS, "model.sha256": "0" * 64})
+
+
+def test_another_network_without_weights_has_random_ones(asked):
+    load_pipeline({**DEFAULTS, "model.name": "calibnet_r50"})
+    assert (asked[0]["path"], asked[0]["model"]) == (None, "calibnet_r50")
 
 
 @pytest.mark.parametrize(("has_gpu", "device"), [(False, "cpu"), (True, "cuda:0")])
@@ -132,7 +142,7 @@ def test_another_hash_is_refused_with_both_hashes(weights):
 
 def test_a_hash_without_weights_is_refused():
     with pytest.raises(WeightsError, match=r"model\.weights"):
-        load_pipeline({**DEFAULTS, "model.sha256": "ab" * 32})
+        load_pipeline({**DEFAULTS, "model.name": "calibnet_r50", "model.sha256": "ab" * 32})
 
 
 def test_the_memory_of_a_gpu_is_told_in_megabytes_and_that_of_the_cpu_is_not(monkeypatch):

@@ -300,7 +300,7 @@ REFUSALS = {
         ["foreign.safetensors", "ab" * 32, "SHA-256"],
     ),
     "a hash without a file": (
-        lambda path: {"model__sha256": "ab" * 32},
+        lambda path: {"model__name": "calibnet_r50", "model__sha256": "ab" * 32},
         ["model.sha256", "model.weights"],
     ),
     "weights of another model": (

@@ -268,10 +268,22 @@ def test_what_cannot_work_is_one_line_with_the_remedy(
     assert not (tmp_path / "out").exists()
 
 
+def test_without_weights_those_of_the_package_are_evaluated(data, tmp_path, fake) -> None:
+    assert evaluate("--data", data, "--output", tmp_path / "out") == 0
+    assert fake.calls[0]["path"] is None
+
+
+def test_random_weights_are_not_evaluated(data, tmp_path, fake, capsys) -> None:
+    out = tmp_path / "out"
+    assert evaluate("--data", data, "--model", "calibnet_r50", "--output", out) == 2
+    assert "no weights of calibnet_r50 come with this package" in capsys.readouterr().err
+    assert fake.calls == []
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["--weights", "w", "--results", "r.json"],
         ["--weights", "w", "--model", "calibnet_r50", "--config", "c.yaml"],
         ["--weights", "w", "--workers", "-1"],

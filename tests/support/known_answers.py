@@ -1,6 +1,6 @@
 """The perception node with a recording's own label images in place of a network.
 
-For the demonstration while there are no weights: everything but the masks is what a robot gets.
+Everything but the masks is what a robot gets.
 """
 
 from __future__ import annotations
