@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibnet_core.models.backbones import Backbone, BackboneLevels
+from calibnet_core.models.backbones.mobilenet_v2 import BorrowingMobileNetV2
 from calibnet_core.ops import ms_deform_attn_fused
 
 WIDTH = 256
@@ -69,19 +70,31 @@ class ModalityEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> EncoderLevels:
         """Encode a normalised image (B, 3, H, W)."""
-        c2, coarse_levels = self.projections(image)
+        return self.encode(self.backbone(image))
+
+    def encode(self, levels: BackboneLevels) -> EncoderLevels:
+        """Encode what the backbone made of an image."""
+        c2, coarse_levels = self.projections(levels)
         t5, t4, t3 = self.transformer(coarse_levels)
         return EncoderLevels(c2=c2, t3=t3, t4=t4, t5=t5)
 
-    def projections(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def projections(self, levels: BackboneLevels) -> tuple[Tensor, list[Tensor]]:
         """What the transformer passes by, C2, and what it mixes, coarsest first."""
-        levels = self.backbone(image)
         res5, res4, res3 = (
             self.project[name](getattr(levels, name)) for name in ("res5", "res4", "res3")
         )
         if self.c2_trains_only and not self.training:
             return res3.new_empty(0), [res5, res4, res3]
         return self.project["res2"](levels.res2), [res5, res4, res3]
+
+
+def backbone_levels(
+    rgb_encoder: ModalityEncoder, depth_encoder: ModalityEncoder, rgb: Tensor, depth: Tensor
+) -> tuple[BackboneLevels, BackboneLevels]:
+    """Each image through its encoder's backbone; layers that both share see one batch."""
+    if isinstance(depth_encoder.backbone, BorrowingMobileNetV2):
+        return depth_encoder.backbone.with_owner(rgb, depth)
+    return rgb_encoder.backbone(rgb), depth_encoder.backbone(depth)
 
 
 class NoEncoder(nn.Module):

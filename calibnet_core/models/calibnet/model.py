@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from calibnet_core.models.calibnet.encoder import EncoderLevels
+from calibnet_core.models.calibnet.encoder import (
+    EncoderLevels,
+    ModalityEncoder,
+    backbone_levels,
+)
 from calibnet_core.models.calibnet.stacked_encoders import StackedEncoders
 
 
@@ -120,6 +124,10 @@ class CalibNet(nn.Module):
         if self.stacked_encoders is not None:
             stacked: tuple[EncoderLevels, EncoderLevels] = self.stacked_encoders(rgb, depth)
             return stacked
+        encoders = self.rgb_encoder, self.depth_encoder
+        if isinstance(encoders[0], ModalityEncoder) and isinstance(encoders[1], ModalityEncoder):
+            of_rgb, of_depth = backbone_levels(*encoders, rgb, depth)
+            return encoders[0].encode(of_rgb), encoders[1].encode(of_depth)
         return self.rgb_encoder(rgb), self.depth_encoder(depth)
 
     def _auxiliary_logits(

@@ -19,6 +19,7 @@ from calibnet_core.models.calibnet.encoder import (
     DeformableTransformer,
     EncoderLevels,
     ModalityEncoder,
+    backbone_levels,
     levels_to_tokens,
     query_offset,
     tokens_to_levels,
@@ -40,8 +41,9 @@ class StackedEncoders(nn.Module):
 
     def forward(self, rgb: Tensor, depth: Tensor) -> tuple[EncoderLevels, EncoderLevels]:
         """Encode two normalised images (B, 3, H, W), each by its encoder."""
-        rgb_c2, rgb_levels = self.rgb_encoder.projections(rgb)
-        depth_c2, depth_levels = self.depth_encoder.projections(depth)
+        of_rgb, of_depth = backbone_levels(self.rgb_encoder, self.depth_encoder, rgb, depth)
+        rgb_c2, rgb_levels = self.rgb_encoder.projections(of_rgb)
+        depth_c2, depth_levels = self.depth_encoder.projections(of_depth)
         mixed_rgb, mixed_depth = self.transformer([rgb_levels, depth_levels])
         return EncoderLevels(rgb_c2, *mixed_rgb[::-1]), EncoderLevels(depth_c2, *mixed_depth[::-1])
 

@@ -138,22 +138,6 @@ struct Simd {
   }
 };
 
-INLINE float to_real(float number) { return number; }
-INLINE double to_real(double number) { return number; }
-INLINE float to_real(BFloat16 number) {
-  const uint32_t bits = static_cast<uint32_t>(number.bits) << 16;
-  float real;
-  __builtin_memcpy(&real, &bits, sizeof(real));
-  return real;
-}
-
-INLINE void assign(float& to, float number) { to = number; }
-INLINE void assign(double& to, double number) { to = number; }
-INLINE void assign(BFloat16& to, float number) {
-  typename VectorOf<float, 4>::Type vector = {number};
-  Simd<float, 4>::store(&to, vector);
-}
-
 // e to the power of x, for x <= 0 or NaN; relative error below 2e-7. 0 below -87, near where the
 // normal numbers end.
 INLINE float exp_of_negative(float x) {
@@ -333,15 +317,10 @@ INLINE void sum_head(const Value* base, int64_t pitch, int64_t channels,
     sum_corners<Bytes, 1>(base + c, pitch, corners, first, count, output + c);
     c += kLanes;
   }
-  for (; c < channels; ++c) {
-    Real sum = 0;
-    for (int64_t i = first; i < first + count; ++i) {
-      for (int corner = 0; corner < 4; ++corner) {
-        const Value number = base[corners.token[corner * corners.pitch + i] * pitch + c];
-        sum += corners.share[corner * corners.pitch + i] * to_real(number);
-      }
+  if constexpr (kLanes > 1) {  // what is left fills shorter vectors
+    if (c < channels) {
+      sum_head<Bytes / 2>(base + c, pitch, channels - c, corners, first, count, output + c);
     }
-    assign(output[c], sum);
   }
 }
 
@@ -414,7 +393,6 @@ INLINE void spread_head(const Value* base, Real* grad_base, int64_t pitch, int64
                         const Corners<Real>& corners, int64_t first, int64_t count,
                         const Value* upstream, Real* products) {
   constexpr int64_t kLanes = Simd<Real, Bytes>::kLanes;
-  std::fill(products, products + 4 * count, Real(0));
   int64_t c = 0;
   for (; c + 4 * kLanes <= channels; c += 4 * kLanes) {
     spread_corners<Bytes, 4>(base + c, grad_base + c, pitch, corners, first, count, upstream + c,
@@ -430,14 +408,10 @@ INLINE void spread_head(const Value* base, Real* grad_base, int64_t pitch, int64
                              products);
     c += kLanes;
   }
-  for (; c < channels; ++c) {
-    const Real gradient = to_real(upstream[c]);
-    for (int64_t i = first; i < first + count; ++i) {
-      for (int corner = 0; corner < 4; ++corner) {
-        const int64_t offset = corners.token[corner * corners.pitch + i] * pitch + c;
-        products[4 * (i - first) + corner] += gradient * to_real(base[offset]);
-        grad_base[offset] += corners.share[corner * corners.pitch + i] * gradient;
-      }
+  if constexpr (kLanes > 1) {
+    if (c < channels) {
+      spread_head<Bytes / 2>(base + c, grad_base + c, pitch, channels - c, corners, first, count,
+                             upstream + c, products);
     }
   }
 }
@@ -503,6 +477,7 @@ INLINE void backward_slices(const Call<Value, Real>& call, int64_t begin, int64_
       }
       if constexpr (Fused) softmax_runs(queries, samples, grad_weight, weight);
       const Corners<Real> corners = build_corners<true>(count, x, y, weight, levels, scratch);
+      std::fill(products, products + 4 * count, Real(0));
       for (int64_t q = 0; q < queries; ++q) {
         spread_head<Bytes>(call.value + slab, call.grad_value + slab, pitch, problem.channels,
                            corners, q * samples, samples,
