@@ -7,11 +7,11 @@ import itertools
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-FixedNorm = FrozenBatchNorm2d | nn.BatchNorm2d
+FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 """Norms that in evaluation scale and shift every channel by what they know already."""
 
 
-def folded(conv: nn.Conv2d, norm: FixedNorm) -> tuple[Tensor, Tensor]:
+def folded(conv: nn.Conv2d, norm: FrozenBatchNorm2d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that equals `norm` after `conv`."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale = _vector(norm, "weight") * (variance + norm.eps).rsqrt()

@@ -68,6 +68,11 @@ class ModalityEncoder(nn.Module):
             num_layers=num_layers, position=position, width=width
         )
 
+    @property
+    def borrows(self) -> bool:
+        """Whether layers of the backbone are another encoder's."""
+        return isinstance(self.backbone, BorrowingMobileNetV2)
+
     def forward(self, image: Tensor) -> EncoderLevels:
         """Encode a normalised image (B, 3, H, W)."""
         return self.encode(self.backbone(image))
@@ -161,6 +166,19 @@ def query_offset(position: nn.Module, level_embed: Tensor, shapes: list[tuple[in
     )
 
 
+def cell_centres(height: int, width: int, like: Tensor) -> Tensor:
+    """Where the cells of a level are in the image, row by row, (height * width, 2), x then y.
+
+    In 0..1, on the device of `like` and in its type, float32 at least.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    y, x = (
+        (torch.arange(size, device=like.device, dtype=dtype) + 0.5) / size
+        for size in (height, width)
+    )
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).flatten(0, 1)
+
+
 def levels_to_tokens(levels: list[Tensor]) -> Tensor:
     """Lay the cells of all levels [(B, C, h, w), ...] one after the other, (B, L, C)."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
@@ -190,10 +208,29 @@ class DeformableLayer(nn.Module):
         self.linear2 = nn.Linear(4 * width, width)
         self.norm2 = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, offset: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """Update tokens (B, L, C), given each one's offset (L, C)."""
-        attended = self.attention(tokens + offset, tokens, shapes)
-        tokens = self.norm1(tokens + attended)
+    def forward(
+        self,
+        tokens: Tensor,
+        offset: Tensor,
+        shapes: list[tuple[int, int]],
+        *,
+        only_last: Tensor | None = None,
+    ) -> Tensor:
+        """Update tokens by what they see of each other.
+
+        Args:
+            tokens: (B, L, C).
+            offset: (L, C), what tells each token its place.
+            shapes: (height, width) of each level.
+            only_last: (Q, 2), where the last Q tokens are in the image; only these are updated and
+                returned, (B, Q, C). None updates all.
+        """
+        queries = tokens
+        if only_last is not None:
+            first = tokens.shape[1] - only_last.shape[0]
+            queries, offset = tokens[:, first:], offset[first:]
+        attended = self.attention(queries + offset, tokens, shapes, only_last)
+        tokens = self.norm1(queries + attended)
         updated: Tensor = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
         return updated
 
@@ -214,12 +251,24 @@ class DeformableAttention(nn.Module):
         self.merged_projection: nn.Module | None = None
         """The first two layers as one, where `stacked_transformer` has prepared it."""
 
-    def forward(self, query: Tensor, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """Attend from `query` to `tokens`, both (B, L, C); a query looks around its own cell."""
+    def forward(
+        self,
+        query: Tensor,
+        tokens: Tensor,
+        shapes: list[tuple[int, int]],
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from `query` (B, Q, C) to `tokens` (B, L, C).
+
+        A query looks around its own cell, or from `places` (Q, 2), x then y in 0..1.
+        """
         value = self.value_proj(tokens).unflatten(-1, (self.num_heads, -1))
-        attended: Tensor = self.output_proj(
-            ms_deform_attn_fused(value, shapes, self.offsets_and_logits(query))
-        )
+        packed = self.offsets_and_logits(query)
+        if places is None:
+            sampled = ms_deform_attn_fused(value, shapes, packed)
+        else:
+            sampled = ms_deform_attn_fused(value, shapes, packed, places)
+        attended: Tensor = self.output_proj(sampled)
         return attended
 
     def offsets_and_logits(self, query: Tensor) -> Tensor:

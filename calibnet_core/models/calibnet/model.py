@@ -124,10 +124,10 @@ class CalibNet(nn.Module):
         if self.stacked_encoders is not None:
             stacked: tuple[EncoderLevels, EncoderLevels] = self.stacked_encoders(rgb, depth)
             return stacked
-        encoders = self.rgb_encoder, self.depth_encoder
-        if isinstance(encoders[0], ModalityEncoder) and isinstance(encoders[1], ModalityEncoder):
-            of_rgb, of_depth = backbone_levels(*encoders, rgb, depth)
-            return encoders[0].encode(of_rgb), encoders[1].encode(of_depth)
+        if isinstance(self.depth_encoder, ModalityEncoder) and self.depth_encoder.borrows:
+            assert isinstance(self.rgb_encoder, ModalityEncoder)
+            of_rgb, of_depth = backbone_levels(self.rgb_encoder, self.depth_encoder, rgb, depth)
+            return self.rgb_encoder.encode(of_rgb), self.depth_encoder.encode(of_depth)
         return self.rgb_encoder(rgb), self.depth_encoder(depth)
 
     def _auxiliary_logits(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from calibnet_core.models.backbones import borrowing_backbone, build_backbone
-from calibnet_core.models.backbones.mobilenet_v2 import MobileNetV2
+from calibnet_core.models.backbones.mobilenet_v2 import BorrowingMobileNetV2, MobileNetV2
 from calibnet_core.models.inference_form import inference_form
 
 # Expansion, channels, blocks and stride of each stage (Sandler et al., MobileNetV2, table 2).
@@ -102,17 +104,36 @@ def test_batch_norms_train_or_are_frozen_as_said(
     assert [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@torch.no_grad()
-def test_a_borrowing_network_computes_what_the_owner_does_from_equal_first_layers() -> None:
+def pair() -> tuple[MobileNetV2, BorrowingMobileNetV2]:
     owner = randomised(MobileNetV2())
     assert isinstance(owner, MobileNetV2)
     borrower = borrowing_backbone(owner, trains_norms=True).eval()
+    assert isinstance(borrower, BorrowingMobileNetV2)
+    return owner, borrower
+
+
+@torch.no_grad()
+def test_a_borrowing_network_is_the_owner_on_half_the_image_with_one_step_less() -> None:
+    owner, borrower = pair()
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert not torch.equal(borrower(image).res3, owner(image).res3)
     own = borrower.state_dict()
     borrower.load_state_dict({name: owner.state_dict()[name] for name in own})
-    for ours, theirs in zip(borrower(image), owner(image), strict=True):
+    expected = copy.deepcopy(owner)
+    expected.features[2].conv[1][0].stride = (1, 1)
+    half = image.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3))
+    for ours, theirs in zip(borrower(image), expected(half), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@torch.no_grad()
+def test_owner_and_borrower_together_compute_what_each_does_alone() -> None:
+    owner, borrower = pair()
+    images = torch.randn(2, 2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    both = borrower.with_owner(*images)
+    for ours, theirs in zip(both, (owner(images[0]), borrower(images[1])), strict=True):
+        assert [level.shape for level in ours] == [level.shape for level in theirs]
+        for level, expected in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(level, expected)
 
 
 def test_a_borrowing_network_owns_the_layers_up_to_a_quarter_of_the_size() -> None:
