@@ -1,10 +1,12 @@
-"""Whether the node loses frames of a 30 Hz, 1280x720 stream with the middleware profile.
+"""Whether the node loses frames of a stream with the middleware profile.
 
-    python benchmarks/node_stream.py [--seconds 60] [--json FILE]
+    python benchmarks/node_stream.py [--with-network] [--seconds 60] [--json FILE]
 
-The camera runs in this process and the node in another, with default settings but for a stand-in
-for the network that answers at once; both use `config/fastdds_profile.xml`, best effort as in the
-field. Counted are colour and depth images sent and received, pairs, results published and heard.
+The camera runs in this process and the node in another, with default settings; both use
+`config/fastdds_profile.xml`, best effort as in the field. A stand-in for the network answers at
+once, and 1280x720 noise comes at 30 Hz; `--with-network` takes the network and the weights of this
+package, and a rendered table of 640x480 at 10 Hz. Counted are colour and depth images sent and
+received, pairs, results published and heard.
 """
 
 from __future__ import annotations
@@ -27,8 +29,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, w
 
 from benchmarks.instant_node import REPOSITORY, set_environment
 from benchmarks.measure import provenance, write_record
+from calibnet_core.data.analytic_scene import Camera, demo_scene, render
+from calibnet_core.structures import RgbdFrame
 
-HEIGHT, WIDTH, RATE_HZ = 720, 1280, 30.0
+
+@dataclass(frozen=True)
+class Stream:
+    """What the camera sends.
+
+    Attributes:
+        height, width: of the images.
+        rate_hz: pairs a second.
+    """
+
+    height: int
+    width: int
+    rate_hz: float
+
+
+NOISE, TABLE = Stream(720, 1280, 30.0), Stream(480, 640, 10.0)
 
 
 @dataclass(frozen=True)
@@ -55,12 +74,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--with-network", action="store_true", help="no stand-in for it")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the stream")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     set_environment("fastdds_profile.xml")
-    counts = run(round(arguments.seconds * RATE_HZ))
-    table = Table(title=f"{WIDTH}x{HEIGHT} at {RATE_HZ:g} Hz for {arguments.seconds:g} s")
+    if arguments.with_network:
+        stream, command = TABLE, ["perception_node"]
+        frame = table_frame(stream)
+    else:
+        stream, frame = NOISE, noise_frame(NOISE)
+        node = str(REPOSITORY / "benchmarks/instant_node.py")
+        command = [sys.executable, node, f"{stream.height}x{stream.width}"]
+    counts = run(command, stream, frame, round(arguments.seconds * stream.rate_hz))
+    name = f"{stream.width}x{stream.height} at {stream.rate_hz:g} Hz"
+    table = Table(title=f"{name} for {arguments.seconds:g} s")
     table.add_column("messages")
     table.add_column("count", justify="right")
     for name, value in asdict(counts).items():
@@ -71,8 +99,8 @@ def main() -> None:
     sys.exit(0 if counts.is_complete else 1)
 
 
-def run(num_frames: int) -> Counts:
-    """Stream so many frames to a node and count."""
+def run(command: list[str], stream: Stream, frame: RgbdFrame, num_frames: int) -> Counts:
+    """Stream so many frames to the node that `command` starts, and count."""
     import rclpy
     from calibnet_ros.msg import InstanceMaskArray
     from diagnostic_msgs.msg import DiagnosticArray
@@ -81,7 +109,6 @@ def run(num_frames: int) -> Counts:
 
     from calibnet_ros import qos
 
-    command = [sys.executable, str(REPOSITORY / "benchmarks/instant_node.py"), f"{HEIGHT}x{WIDTH}"]
     process = subprocess.Popen([*command, "--ros-args", "-p", "diagnostics.period:=0.2"])
     rclpy.init()
     node = rclpy.create_node("camera")
@@ -104,7 +131,7 @@ def run(num_frames: int) -> Counts:
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, daemon=True)
     thread.start()
-    color_msg, depth_msg, info_msg = messages()
+    color_msg, depth_msg, info_msg = messages(frame)
 
     def send() -> None:
         stamp = node.get_clock().now().to_msg()
@@ -132,7 +159,7 @@ def run(num_frames: int) -> Counts:
         before, heard_before = dict(counters), len(heard)
         started = time.monotonic()
         for number in range(num_frames):
-            time.sleep(max(0.0, started + number / RATE_HZ - time.monotonic()))
+            time.sleep(max(0.0, started + number / stream.rate_hz - time.monotonic()))
             send()
         time.sleep(2.0)
         risen = {key: value - before.get(key, 0) for key, value in counters.items()}
@@ -152,19 +179,35 @@ def run(num_frames: int) -> Counts:
     )
 
 
-def messages() -> tuple[Any, Any, Any]:
+def noise_frame(stream: Stream) -> RgbdFrame:
+    """Noise before a wall."""
+    random, size = np.random.default_rng(0), (stream.height, stream.width)
+    depth_m = random.integers(1000, 1010, size).astype(np.float32) / 1000
+    return RgbdFrame(rgb=random.integers(0, 256, (*size, 3), np.uint8), depth_m=depth_m)
+
+
+def table_frame(stream: Stream) -> RgbdFrame:
+    """Things on a table."""
+    size = (stream.height, stream.width)
+    camera = Camera.looking_at((0.0, 0.0, 0.76), position=(0.14, -0.56, 1.14), size=size)
+    rendered = render(demo_scene(0), camera)
+    return RgbdFrame(rgb=rendered.rgb, depth_m=np.nan_to_num(rendered.depth_m).astype(np.float32))
+
+
+def messages(frame: RgbdFrame) -> tuple[Any, Any, Any]:
     """Colour, depth and calibration."""
     from sensor_msgs.msg import CameraInfo, Image
 
-    random = np.random.default_rng(0)
-    color = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
-    color.data = array.array("B", random.bytes(3 * WIDTH * HEIGHT))
-    depth = Image(height=HEIGHT, width=WIDTH, encoding="16UC1", step=2 * WIDTH)
-    depth_mm = random.integers(1000, 1010, (HEIGHT, WIDTH)).astype("<u2")
+    height, width = frame.size
+    color = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    color.data = array.array("B", frame.rgb.tobytes())
+    depth = Image(height=height, width=width, encoding="16UC1", step=2 * width)
+    depth_mm = (frame.depth_m * 1000).round().astype("<u2")
     depth.data = array.array("B", depth_mm.tobytes())
-    info = CameraInfo(height=HEIGHT, width=WIDTH, distortion_model="plumb_bob", d=[0.0] * 5)
-    info.k = [900.0, 0.0, 639.5, 0.0, 900.0, 359.5, 0.0, 0.0, 1.0]
-    info.p = [900.0, 0.0, 639.5, 0.0, 0.0, 900.0, 359.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    focal, x, y = 0.7 * width, (width - 1) / 2, (height - 1) / 2
+    info.k = [focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0]
+    info.p = [focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0]
     return color, depth, info
 
 

@@ -37,9 +37,14 @@ from calibnet_core.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 MOBILENET = ROOT.parent / "shared" / "data" / "weights" / "mobilenet_v2_imagenet_int8.npz"
-SCENES = {"train": (8000, 1), "validation": (300, 3), "calibration": (1000, 4)}
+SCENES = {
+    "train_coarse": (8000, 1),
+    "train_fine": (8000, 5),
+    "validation": (300, 3),
+    "calibration": (1000, 4),
+}
 """Pictures and seed of each rendered set; seed 2 is held out for the card's figures."""
-SMALL = {"train": 1000, "validation": 300}
+SMALL = {"train_coarse": 1000, "validation": 300}
 SMALL_ITERATIONS, SMALL_WARMUP = 500, 100
 
 
@@ -87,7 +92,7 @@ def part_config(folder: Path, part: str, **changes: dict[str, Any]) -> TrainConf
     """Settings of one part, on the sets in `folder`; `changes` are by section."""
     path = ROOT / "config" / "train" / f"compact_{part}.yaml"
     config = load_config(path, TrainConfig)
-    sets = {"train": (str(folder / "train"),), "validation": str(folder / "validation")}
+    sets = {"train": (str(folder / f"train_{part}"),), "validation": str(folder / "validation")}
     run = config.run
     if run.backbone_weights is not None:
         run = dataclasses.replace(run, backbone_weights=str(folder / "mobilenet_v2.safetensors"))
