@@ -357,12 +357,18 @@ class PipelineConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
-def load_config(path: str | Path, kind: type[Section] = PipelineConfig) -> Section:  # type: ignore[assignment]
+def load_config(
+    path: str | Path,
+    kind: type[Section] = PipelineConfig,  # type: ignore[assignment]
+    *,
+    base: Section | None = None,
+) -> Section:
     """Read a configuration from YAML.
 
     Args:
         path: of the file.
         kind: the dataclass of its sections.
+        base: where values come from that the file leaves out; None takes the defaults.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, or a value has the
@@ -376,12 +382,31 @@ def load_config(path: str | Path, kind: type[Section] = PipelineConfig) -> Secti
     except (yaml.YAMLError, ValueError) as error:  # dates and encodings raise ValueError
         raise ConfigError(f"{path}: is not valid YAML: {error}") from error
     try:
-        return build_section(kind, {} if document is None else document, "")
+        return build_section(kind, {} if document is None else document, "", base)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def build_section(cls: type[Section], values: Any, name: str) -> Section:
+def settings_over(path: str | Path, stored: PipelineConfig | None) -> PipelineConfig:
+    """A YAML file's settings for weights, and for the rest what these say of themselves.
+
+    The network is a matter of the weights: of it, the file's own section tells all.
+
+    Args:
+        path: of the file.
+        stored: settings in the weights file, if any.
+
+    Raises:
+        ConfigError: as from `load_config`.
+    """
+    return load_config(
+        path, base=dataclasses.replace(stored or PipelineConfig(), model=ModelConfig())
+    )
+
+
+def build_section(
+    cls: type[Section], values: Any, name: str, base: Section | None = None
+) -> Section:
     """Turn a mapping into the dataclass `cls`, checking keys and types.
 
     Nested dataclasses are sections.
@@ -390,6 +415,7 @@ def build_section(cls: type[Section], values: Any, name: str) -> Section:
         cls: a dataclass.
         values: a mapping of field names to plain values.
         name: dotted name of the section for error messages, empty at the top.
+        base: has the values of keys that are missing.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value has the wrong type or range.
@@ -404,24 +430,24 @@ def build_section(cls: type[Section], values: Any, name: str) -> Section:
         raise ConfigError(
             f"unknown keys {unknown} in '{name or 'the document'}'; use some of {sorted(fields)}"
         )
-    if missing := [key for key, entry in fields.items() if _is_needed(entry) and key not in values]:
+    missing = [key for key, entry in fields.items() if _is_needed(entry) and key not in values]
+    if missing and base is None:
         raise ConfigError(f"keys {missing} are missing in '{name or 'the document'}'; add them")
     hints = typing.get_type_hints(cls)
-    return cls(
-        **{
-            key: _typed(hints[key], value, f"{name}.{key}".lstrip("."))
-            for key, value in values.items()
-        }
-    )
+    typed = {
+        key: _typed(hints[key], value, f"{name}.{key}".lstrip("."), getattr(base, key, None))
+        for key, value in values.items()
+    }
+    return cls(**typed) if base is None else dataclasses.replace(base, **typed)  # type: ignore[type-var]
 
 
 def _is_needed(entry: dataclasses.Field[Any]) -> bool:
     return entry.default is entry.default_factory is dataclasses.MISSING
 
 
-def _typed(hint: Any, value: Any, name: str) -> Any:
+def _typed(hint: Any, value: Any, name: str, base: Any = None) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build_section(hint, {} if value is None else value, name)
+        return build_section(hint, {} if value is None else value, name, base)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
             return None

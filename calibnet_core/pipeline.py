@@ -20,6 +20,7 @@ from calibnet_core.config import (
     Precision,
     model_name,
     require,
+    settings_over,
 )
 from calibnet_core.models.build import build_model, model_config
 from calibnet_core.models.calibnet.model import CalibNet, RawPrediction
@@ -72,7 +73,7 @@ class Pipeline:
         *,
         model: str | ModelConfig | None = None,
         device: str = "cpu",
-        config: PipelineConfig | None = None,
+        config: PipelineConfig | str | Path | None = None,
         inference: InferenceConfig | None = None,
         precision: Precision = "fp32",
     ) -> Pipeline:
@@ -84,7 +85,8 @@ class Pipeline:
             model: a name from `config.MODELS` or a configuration; None takes what the file says of
                 its model, else `config.model`.
             device: `cpu`, `cuda`, `cuda:N`.
-            config: settings; None takes what the file says of its input, else defaults.
+            config: settings; None takes what the weights file says of its input, else defaults. A
+                YAML file with some settings keeps those for the rest.
             inference: thresholds and limits; None takes those of the settings.
             precision: `fp32`, `bf16`, or on a GPU `fp16`. Half precision runs under torch's
                 autocast: convolutions and products are halved, what needs range stays fp32.
@@ -96,6 +98,8 @@ class Pipeline:
         if path is None:
             path = default_weights(model)
         stored = read_settings(path) if path is not None else None
+        if isinstance(config, (str, Path)):
+            config = settings_over(config, stored)
         config = config or stored or PipelineConfig()
         if inference is not None:
             config = replace(config, inference=inference)

@@ -85,8 +85,8 @@ SCHEMA: tuple[Row, ...] = (
     _row(
         "model.config",
         "",
-        "YAML file with the input and depth settings of the pipeline; empty takes what the weights "
-        "say of themselves. The detection.*, depth.* and model.input_* parameters win over it.",
+        "YAML file with input and depth settings of the pipeline; what it leaves out is as the "
+        "weights say. The detection.*, depth.* and model.input_* parameters win over it.",
     ),
     _choice("model.backend", ("torch",), "Inference engine."),
     _row("model.device", "auto", "cpu, cuda, cuda:N, or auto: the GPU if there is one."),

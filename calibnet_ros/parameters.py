@@ -17,7 +17,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from calibnet_core.config import InputConfig, PipelineConfig, load_config
+from calibnet_core.config import InputConfig, PipelineConfig, settings_over
 from calibnet_core.perception.frame_assembly import AssemblySettings
 from calibnet_core.perception.geometry import GeometrySettings
 from calibnet_core.perception.intake import IntakeSettings
@@ -110,13 +110,15 @@ def pipeline_config(values: Values, stored: PipelineConfig | None = None) -> Pip
 
     Args:
         values: parameters.
-        stored: what the weights say of their input, which holds where no file is named.
+        stored: what the weights say of their input, which holds where the file says nothing.
 
     Raises:
         ConfigError: the file is missing or wrong.
     """
     path = str(values["model.config"])
-    config = load_config(Path(path).expanduser()) if path else stored or PipelineConfig()
+    config = stored or PipelineConfig()
+    if path:
+        config = settings_over(Path(path).expanduser(), stored)
     height, width = int(values["model.input_height"]), int(values["model.input_width"])
     shortest, longest = config.input.shortest_edge, config.input.longest_edge
     config = replace(

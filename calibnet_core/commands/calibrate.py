@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     pipeline = Pipeline.from_weights(
-        args.weights, device=args.device, config=config, inference=inference
+        args.weights, device=args.device, config=args.config, inference=inference
     )
     info = pipeline.model_info
     console.print(f"model {info.model_id} on {info.device_label}", markup=False)

@@ -164,7 +164,7 @@ def _predictor(
     if config is not None and not args.published:
         inference = config.inference
     pipeline = Pipeline.from_weights(
-        args.weights, model=args.model, device=args.device, config=config, inference=inference
+        args.weights, model=args.model, device=args.device, config=args.config, inference=inference
     )
     info = pipeline.model_info
     console.print(f"model {info.model_id} on {info.device}", markup=False)

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from calibnet_core.structures import NonFiniteOutputError
 
     pipeline = Pipeline.from_weights(
-        args.weights, model=args.model, device=args.device, config=config, inference=inference
+        args.weights, model=args.model, device=args.device, config=args.config, inference=inference
     )
     known_ids = [source.image_id for source in sources if isinstance(source, ImagePair)]
     results = ResultFolder(args.output, reserved_ids=[i for i in known_ids if i is not None])

@@ -20,6 +20,7 @@ from calibnet_core.config import (
     PipelineConfig,
     build_section,
     load_config,
+    settings_over,
 )
 from calibnet_core.training.config import TrainConfig
 from tests.support.shared import REPOSITORY
@@ -339,3 +340,30 @@ def test_the_published_evaluation_keeps_every_mask_in_kernel_order() -> None:
         sort_by_score=False,
         rescore_before_threshold=False,
     )
+
+
+def test_what_a_file_leaves_out_is_as_the_base_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("input: {longest_edge: 200}\ninference:\n")
+    base = PipelineConfig(
+        input=InputConfig(shortest_edge=96, longest_edge=128),
+        inference=InferenceConfig(nms_iou=0.5),
+    )
+    config = load_config(path, base=base)
+    assert config.input == InputConfig(shortest_edge=96, longest_edge=200)
+    assert config.inference == base.inference
+    path.write_text("input: {shortest_edge: 300}\n")
+    with pytest.raises(ConfigError, match="shortest_edge"):
+        load_config(path, base=base)
+
+
+def test_a_file_for_weights_says_all_of_the_network_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("model: {backbone: resnet101}\n")
+    stored = PipelineConfig(
+        model=MODELS["calibnet_compact"], input=InputConfig(shortest_edge=96, longest_edge=128)
+    )
+    config = settings_over(path, stored)
+    assert config.model == ModelConfig(backbone="resnet101")
+    assert config.input == stored.input
+    assert settings_over(path, None).input == InputConfig()

@@ -383,6 +383,13 @@ def test_without_a_word_the_weights_of_this_package_are_used() -> None:
         assert pipeline.config.model == MODELS["calibnet_compact"]
 
 
+def test_a_file_of_some_settings_leaves_the_others_as_the_weights_say(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text("depth: {max_m: 3.0}\n")
+    ours, default = Pipeline.from_weights(config=path).config, Pipeline.from_weights().config
+    assert ours == replace(default, depth=replace(default.depth, max_m=3.0))
+
+
 def test_another_network_does_not_get_the_weights_of_this_package() -> None:
     other = replace(MODELS["calibnet_compact"], num_kernels=31)
     assert Pipeline.from_weights(model=other).model_info.has_random_weights

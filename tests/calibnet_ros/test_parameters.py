@@ -168,6 +168,18 @@ def test_a_configuration_file_keeps_what_no_parameter_names(tmp_path):
     assert later.input == config.input
 
 
+def test_what_a_configuration_file_leaves_out_is_as_the_weights_say(tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("input: {longest_edge: 160}\n")
+    stored = PipelineConfig(
+        input=InputConfig(shortest_edge=96, longest_edge=128),
+        depth=DepthConfig(near_is_bright=False),
+    )
+    config = pipeline_config({**DEFAULTS, "model.config": str(path)}, stored)
+    assert (config.input.shortest_edge, config.input.longest_edge) == (96, 160)
+    assert not config.depth.near_is_bright
+
+
 def test_a_missing_configuration_file_is_told():
     with pytest.raises(ConfigError, match=r"/nowhere\.yaml"):
         pipeline_config({**DEFAULTS, "model.config": "/nowhere.yaml"})

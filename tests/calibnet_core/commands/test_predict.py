@@ -109,7 +109,7 @@ def test_options_reach_the_pipeline(folder, tmp_path, fake) -> None:
     (call,) = fake.calls
     assert call["path"] == Path("w.safetensors")
     assert (call["model"], call["device"]) == ("calibnet_swin_t", "cuda:1")
-    assert call["config"].input.shortest_edge == 64
+    assert call["config"] == config
     assert call["inference"] == InferenceConfig(score_threshold=0.3, min_area=9, max_instances=4)
     np.testing.assert_allclose(fake.frames[0].depth_m, 1.6)
 
