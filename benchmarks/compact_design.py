@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "96 channels at 1/4, too": {"mask_width": 96},
     "kernels from joined features": {"kernel_fusion": "early"},
     "64 channels": {"width": 64},
+    "depth without a transformer": {"num_depth_transformer_layers": 0},
     "plain sums in place of weight sharing": {"mask_fusion": "plain"},
     "colour alone": {
         "modalities": "rgb",
