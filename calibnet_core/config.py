@@ -52,7 +52,8 @@ class ModelConfig:
     """Feature extractor; RGB and depth get one each."""
     shares_backbone: bool = False
     """The extractors of RGB and depth have their weights in common, but for the layers up to 1/4 of
-    the image's size; False, as published, gives each weights of its own. MobileNetV2 only.
+    the image's size, which depth enters at half its size; False, as published, gives each weights
+    of its own. MobileNetV2 only.
     """
     trains_backbone_norms: bool = False
     """Batch norms of ResNet and MobileNet learn and follow the batches; False freezes them, as

@@ -7,15 +7,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from calibnet_core.models.inference_form import inference_form
-
-
-def randomise(module: nn.Module) -> nn.Module:
-    generator = torch.Generator().manual_seed(0)
-    for key, value in module.state_dict().items():
-        if value.is_floating_point():
-            drawn = torch.randn(value.shape, generator=generator)
-            value.copy_(drawn.abs() + 0.5 if key.endswith("running_var") else drawn)
-    return module.eval()
+from tests.support.random_weights import randomised
 
 
 def num_norms(module: nn.Module) -> int:
@@ -25,7 +17,7 @@ def num_norms(module: nn.Module) -> int:
 @pytest.mark.parametrize("norm", [FrozenBatchNorm2d, nn.BatchNorm2d])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_norm_after_a_convolution_becomes_part_of_it(norm: type[nn.Module], bias: bool) -> None:
-    network = randomise(nn.Sequential(nn.Conv2d(3, 5, 3, bias=bias), norm(5), nn.ReLU()))
+    network = randomised(nn.Sequential(nn.Conv2d(3, 5, 3, bias=bias), norm(5), nn.ReLU()))
     image = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(1))
     fast = inference_form(network)
     assert num_norms(fast) == 0
@@ -34,7 +26,7 @@ def test_a_norm_after_a_convolution_becomes_part_of_it(norm: type[nn.Module], bi
 
 def test_the_bottlenecks_of_a_resnet_lose_their_norms() -> None:
     shortcut = nn.Sequential(nn.Conv2d(6, 16, 1, bias=False), FrozenBatchNorm2d(16))
-    block = randomise(Bottleneck(6, 4, downsample=shortcut, norm_layer=FrozenBatchNorm2d))
+    block = randomised(Bottleneck(6, 4, downsample=shortcut, norm_layer=FrozenBatchNorm2d))
     image = torch.randn(1, 6, 7, 7, generator=torch.Generator().manual_seed(1))
     fast = inference_form(block)
     assert num_norms(fast) == 0
@@ -42,7 +34,7 @@ def test_the_bottlenecks_of_a_resnet_lose_their_norms() -> None:
 
 
 def test_the_original_stays_as_it_is() -> None:
-    network = randomise(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))).train()
+    network = randomised(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     inference_form(network)
     assert network.training
@@ -62,7 +54,7 @@ def test_a_norm_whose_place_in_the_computation_is_unknown_stays() -> None:
             output: Tensor = self.conv(self.norm(image))
             return output
 
-    network = randomise(NormFirst())
+    network = randomised(NormFirst())
     image = torch.ones(1, 3, 4, 4)
     fast = inference_form(network)
     assert num_norms(fast) == 1
@@ -70,6 +62,6 @@ def test_a_norm_whose_place_in_the_computation_is_unknown_stays() -> None:
 
 
 def test_a_network_without_such_norms_computes_the_same() -> None:
-    network = randomise(nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(32, 32)))
+    network = randomised(nn.Sequential(nn.Conv2d(3, 32, 3), nn.GroupNorm(32, 32)))
     image = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(inference_form(network)(image), network(image), rtol=1e-4, atol=1e-4)
