@@ -85,12 +85,15 @@ class Material:
         tile_m: metres that the texture's height covers; its width covers as many times more as it
             has more pixels, or once around for `cylinder`.
         gloss: 0 dull to 1 polished: strength of the highlights.
+        lining: what it looks like instead where the surface faces the part's z axis, or up: the
+            inside of a vessel. The gloss stays.
     """
 
     texture: NDArray[np.uint8]
     projection: Literal["box", "cylinder"] = "box"
     tile_m: float = 0.2
     gloss: float = 0.0
+    lining: Material | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -210,6 +210,8 @@ def _looks(
 
 def _from_afar(material: Material, pixel_m: float) -> Material:
     """The material with no detail finer than a pixel, which would flicker: halved as often."""
+    if material.lining is not None:
+        material = replace(material, lining=_from_afar(material.lining, pixel_m))
     height, width = material.texture.shape[:2]
     halvings = math.floor(math.log2(max(1.0, pixel_m * height / material.tile_m)))
     halvings = min(halvings, math.floor(math.log2(min(height, width))))

@@ -227,6 +227,7 @@ _RIGHT_SIGN = np.array((1, -1, -1, 1, 1, -1), np.float32)
 _SHIFT_RIGHT = np.array((0.471, 0.237, 0.709, 0.0, 0.118, 0.863), np.float32)
 _SHIFT_DOWN = np.array((0.353, 0.581, 0.167, 0.0, 0.811, 0.419), np.float32)
 _ROW_LENGTH = 512
+_FLOOR = 0.7  # least cosine between the normal and up
 
 
 def make_material(rng: np.random.Generator, purpose: str) -> Material:
@@ -304,7 +305,18 @@ def sample_texture(
         right, down = _around(material, points, normals)
     else:
         right, down = _on_sides(material, points, normals)
-    return _look_up(material.texture, right, down)
+    colors = _look_up(material.texture, right, down)
+    if material.lining is not None:
+        inside = _faces_inwards(points, normals)
+        colors[inside] = sample_texture(material.lining, points[inside], normals[inside])
+    return colors
+
+
+def _faces_inwards(points: NDArray[np.float32], normals: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) where a vessel about the z axis is seen from within: its wall, its floor, its rim."""
+    outwards = points[:, 0] * normals[:, 0] + points[:, 1] * normals[:, 1]
+    upwards = normals[:, 2] > _FLOOR * np.linalg.norm(normals, axis=1)
+    return np.asarray((outwards < 0) | upwards)
 
 
 Place = tuple[NDArray[np.float32], NDArray[np.float32]]

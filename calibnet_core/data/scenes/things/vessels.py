@@ -17,7 +17,7 @@ def mug(make: Maker) -> list[Part]:
     outer = _cup_side(make, radius * make.between(0.75, 1.0), radius, height)
     material = make.material("ceramic", "ceramic", "ceramic", "metal", "plain_plastic", "label")
     wall = make.between(0.0025, 0.005)
-    parts = [upright(vessel(outer, wall), material)]
+    parts = [upright(vessel(outer, wall), _lined(make, material))]
     low, high = make.between(0.12, 0.3) * height, make.between(0.75, 0.92) * height
     reach, grip = make.between(0.022, 0.038), make.between(0.004, 0.007)
     parts.append(_handle(outer, wall, low, high, reach, grip, material))
@@ -30,7 +30,8 @@ def cup(make: Maker) -> list[Part]:
     outer = _cup_side(make, radius * make.between(0.6, 1.0), radius, height)
     wall = make.between(0.0015, 0.004)
     material = make.material("plain_plastic", "paper", "ceramic", "metal", "label")
-    return [upright(vessel(outer, wall), material), *_filling(make, outer, wall, 0.2)]
+    body = upright(vessel(outer, wall), _lined(make, material))
+    return [body, *_filling(make, outer, wall, 0.2)]
 
 
 def glass(make: Maker) -> list[Part]:
@@ -65,7 +66,7 @@ def bowl(make: Maker) -> list[Part]:
     )
     wall = make.between(0.0025, 0.005)
     material = make.material("ceramic", "ceramic", "plain_plastic", "metal", "wood")
-    parts = [Part(solid=vessel(outer, wall), material=material)]
+    parts = [Part(solid=vessel(outer, wall), material=_lined(make, material))]
     return parts + _filling(make, outer, wall, 0.15)
 
 
@@ -95,7 +96,8 @@ def pitcher(make: Maker) -> list[Part]:
     low, high = make.between(0.15, 0.35) * height, make.between(0.8, 0.93) * height
     reach, grip = make.between(0.035, 0.055), make.between(0.006, 0.01)
     handle = _handle(outer, wall, low, high, reach, grip, material)
-    return [Part(solid=body, material=material), handle, *_filling(make, outer, wall, 0.15)]
+    lined = Part(solid=body, material=_lined(make, material))
+    return [lined, handle, *_filling(make, outer, wall, 0.15)]
 
 
 def pan(make: Maker) -> list[Part]:
@@ -110,7 +112,7 @@ def pan(make: Maker) -> list[Part]:
     grip = make.material("plain_plastic", "wood", "metal")
     radii = np.array([0.6, 0.9, 1.0]) * make.between(0.007, 0.011)
     return [
-        Part(solid=vessel(outer, wall), material=metal),
+        Part(solid=vessel(outer, wall), material=_lined(make, metal)),
         Part(solid=tube(path, radii), material=grip),
     ]
 
@@ -159,6 +161,21 @@ def vessel(outer: Array, wall: float, segments: int = 28) -> Mesh:
     inner = outer + wall * np.stack([-along[:, 1], along[:, 0]], axis=1)
     inner = np.maximum(inner[::-1], (0.2 * wall, wall))
     return lathe(np.concatenate([[(0.0, 0.0)], outer, inner, [(0.0, wall)]]), segments)
+
+
+def _lined(make: Maker, outside: Material) -> Material:
+    """Often another look inside: glazed or coated, or short of light.
+
+    Little light gets into a deep vessel, and the renderer knows nothing of light that is thrown
+    back and forth; a darker lining stands for both.
+    """
+    kind = make.pick("bare", "coated", "dim")
+    if kind == "coated":
+        return replace(outside, lining=make.material("ceramic", "plain_plastic", "metal"))
+    if kind == "dim":
+        dimmed = outside.texture * make.between(0.25, 0.85)
+        return replace(outside, lining=replace(outside, texture=dimmed.astype(np.uint8)))
+    return outside
 
 
 def _cup_side(make: Maker, foot: float, rim: float, height: float) -> Array:
