@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calibnet_core.config import DepthConfig, DepthPicture, InputConfig, PipelineConfig
 from calibnet_core.structures import RgbdFrame
-from calibnet_core.surface_normals import surface_normals
+from calibnet_core.surface_normals import averaged, surface_normals
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -55,28 +55,34 @@ def prepare(
     """Resize, normalise and pad a frame as the published network expects it."""
     size = resized_size(frame.size, config.input)
     rgb = resize(frame.rgb, size)
-    shown = depth_picture(frame, config.depth, config.model.depth_picture)
+    shown = depth_picture(frame, config.depth, config.model.depth_picture, size)
     depth = three_channels(resize(shown, size))
     return NetworkInput(rgb=normalise(rgb, device), depth=normalise(depth, device), size=size)
 
 
 def depth_picture(
-    frame: RgbdFrame, config: DepthConfig, kind: DepthPicture = "closeness"
+    frame: RgbdFrame,
+    config: DepthConfig,
+    kind: DepthPicture = "closeness",
+    size: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """What the network is shown of a frame's depth, at the size of the frame.
+    """What the network is shown of a frame's depth.
 
     Args:
         frame: with either form of depth.
         config: range and filling.
         kind: `ModelConfig.depth_picture`.
+        size: (height, width) that the picture is going to be resized to, which saves time: where it
+            is smaller, depth is averaged down to it before `normals` are taken.
 
     Returns:
         uint8. For `closeness` (H, W): `encode_depth`, or the 8-bit depth map as it is. For
-        `normals` (H, W, 3): closeness in inverse depth, then `surface_normals` as 128 + 127 n. An
-        8-bit depth map is taken for inverse depth between nominal limits.
+        `normals` (H, W, 3), or of `size` where that is smaller: closeness in inverse depth, then
+        `surface_normals` as 128 + 127 n. An 8-bit depth map is taken for inverse depth between
+        nominal limits.
     """
     if kind == "normals":
-        return _normals_picture(frame, config)
+        return _normals_picture(frame, config, size or frame.size)
     if frame.depth_m is not None:
         return encode_depth(frame.depth_m, config)
     assert frame.depth_map is not None  # RgbdFrame holds one of the two
@@ -99,11 +105,17 @@ def mirrored(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return flipped
 
 
-def _normals_picture(frame: RgbdFrame, config: DepthConfig) -> NDArray[np.uint8]:
-    inverse = _inverse_depth(frame, config)
-    picture = np.empty((*frame.size, 3), np.uint8)
-    picture[..., 0] = _stretched(-inverse, inverse > 0.0, config, _MIN_INVERSE_SPAN)
-    picture[..., 1:] = np.rint(128.0 + 127.0 * surface_normals(inverse, frame.intrinsics))
+def _normals_picture(
+    frame: RgbdFrame, config: DepthConfig, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    inverse, camera = _inverse_depth(frame, config), frame.intrinsics
+    presence = (inverse > 0.0).astype(np.float32)
+    if size[0] < frame.size[0] and size[1] < frame.size[1]:
+        inverse, presence = averaged(inverse, presence, size)
+        camera = camera.resized(size) if camera else None
+    picture = np.empty((*inverse.shape, 3), np.uint8)
+    picture[..., 0] = _stretched(-inverse, presence > 0.0, config, _MIN_INVERSE_SPAN)
+    picture[..., 1:] = np.rint(128.0 + 127.0 * surface_normals(inverse, camera, presence))
     return picture
 
 

@@ -10,7 +10,7 @@ with pixel (0, 0) centred on the top-left pixel and `x_max`, `y_max` exclusive; 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +66,19 @@ class CameraIntrinsics:
                 f"camera intrinsics fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} are not "
                 "usable; calibrate the camera or leave the intrinsics out"
             )
+
+    def resized(self, size: tuple[int, int]) -> CameraIntrinsics:
+        """Those of the same image resized to (height, width); pixel centres go where they were."""
+        down, across = size[0] / self.height, size[1] / self.width
+        return replace(
+            self,
+            height=size[0],
+            width=size[1],
+            fx=self.fx * across,
+            fy=self.fy * down,
+            cx=(self.cx + 0.5) * across - 0.5,
+            cy=(self.cy + 0.5) * down - 0.5,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

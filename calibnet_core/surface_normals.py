@@ -30,40 +30,62 @@ _NOMINAL_FOCAL = 0.9
 """Focal length over image width of a camera that is not known: a view of 58 degrees."""
 
 
+def averaged(
+    inverse_depth: NDArray[np.float32], presence: NDArray[np.float32], size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Average inverse depth down to a smaller image; what was not measured has no say.
+
+    Args:
+        inverse_depth: (H, W) per metre.
+        presence: (H, W) weights, 0 where nothing was measured.
+        size: (height, width) of the answer.
+
+    Returns:
+        Inverse depth, 0 where nothing was measured, and the averaged weights.
+    """
+    presence, weighted = (
+        _resized(values, (size[1], size[0]), cv2.INTER_AREA)
+        for values in (presence, inverse_depth * presence)
+    )
+    inverse: _Map = np.divide(weighted, presence, out=weighted, where=presence > 0.0)
+    return inverse, presence
+
+
 def surface_normals(
-    inverse_depth: NDArray[np.float32], intrinsics: CameraIntrinsics | None
+    inverse_depth: NDArray[np.float32],
+    intrinsics: CameraIntrinsics | None,
+    presence: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Fit a plane to the inverse depth around every pixel.
 
     Args:
         inverse_depth: (H, W) per metre, 0 where nothing was measured.
         intrinsics: of the image; None takes a camera with a view of 58 degrees.
+        presence: (H, W) share of each pixel that was measured, of an image that was averaged down;
+            None takes pixels for measured where the depth is not 0.
 
     Returns:
         (H, W, 2): x and y (to the right and down, in the optical frame) of the unit vector that
         faces the camera; (0, 0) where too little is measured, and where a surface is seen head-on.
     """
     height, width = inverse_depth.shape
-    presence, weighted = (inverse_depth > 0.0).astype(np.float32), inverse_depth
+    camera = intrinsics or _nominal_camera(height, width)
+    if presence is None:
+        presence = (inverse_depth > 0.0).astype(np.float32)
     factor = max(1, round(width / _WIDTH))
     if factor > 1:
-        size = (-(-width // factor), -(-height // factor))
-        presence, weighted = (_resized(m, size, cv2.INTER_AREA) for m in (presence, weighted))
-    level, across, down, is_known = _planes(presence, weighted)
-    small_height, small_width = presence.shape
-    # The averaged image has pixels of its own; their centres go where they were.
-    scale_x, scale_y = small_width / width, small_height / height
-    fx, fy, cx, cy = _pinhole(intrinsics, height, width)
-    cx, cy = (cx + 0.5) * scale_x - 0.5, (cy + 0.5) * scale_y - 0.5
-    columns = np.arange(small_width, dtype=np.float32) - np.float32(cx)
-    rows = np.arange(small_height, dtype=np.float32)[:, None] - np.float32(cy)
+        size = (-(-height // factor), -(-width // factor))
+        inverse_depth, presence = averaged(inverse_depth, presence, size)
+        camera = camera.resized(size)
+    level, across, down, is_known = _planes(presence, inverse_depth * presence)
+    columns = np.arange(presence.shape[1], dtype=np.float32) - np.float32(camera.cx)
+    rows = np.arange(presence.shape[0], dtype=np.float32)[:, None] - np.float32(camera.cy)
     away = np.stack(
-        [across * (fx * scale_x), down * (fy * scale_y), level - across * columns - down * rows],
-        axis=-1,
+        [across * camera.fx, down * camera.fy, level - across * columns - down * rows], axis=-1
     )
     length = np.sqrt(np.einsum("hwc,hwc->hw", away, away))
     is_known &= length > 0.0
-    facing: _Map = np.zeros((small_height, small_width, 2), np.float32)
+    facing: _Map = np.zeros((*presence.shape, 2), np.float32)
     np.divide(-away[..., :2], length[..., None], out=facing, where=is_known[..., None])
     if factor > 1:
         facing = _resized(facing, (width, height), cv2.INTER_LINEAR)
@@ -110,10 +132,8 @@ def _resized(values: _Map, size: tuple[int, int], interpolation: int) -> _Map:
     return np.asarray(cv2.resize(values, size, interpolation=interpolation), np.float32)
 
 
-def _pinhole(
-    intrinsics: CameraIntrinsics | None, height: int, width: int
-) -> tuple[float, float, float, float]:
-    if intrinsics is not None:
-        return intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
-    focal = _NOMINAL_FOCAL * width
-    return focal, focal, 0.5 * (width - 1), 0.5 * (height - 1)
+def _nominal_camera(height: int, width: int) -> CameraIntrinsics:
+    focal, middle = _NOMINAL_FOCAL * width, (0.5 * (width - 1), 0.5 * (height - 1))
+    return CameraIntrinsics(
+        height=height, width=width, fx=focal, fy=focal, cx=middle[0], cy=middle[1]
+    )

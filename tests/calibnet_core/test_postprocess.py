@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calibnet_core.config import InferenceConfig
 from calibnet_core.models.calibnet import RawPrediction
-from calibnet_core.postprocess import candidate_confidence, enlarge, mask_quality, select_instances
+from calibnet_core.postprocess import candidate_confidence, mask_quality, select_instances
 from calibnet_core.score_calibration import ScoreMap
 from calibnet_core.structures import Instances, NonFiniteOutputError
 
@@ -188,38 +188,6 @@ def test_quality_lies_above_the_threshold_or_is_zero(
 def test_confidence_is_the_geometric_mean() -> None:
     raw = prediction([logit(0.9), 0.0], flat_masks(0.0), [logit(0.4), -100.0])
     assert candidate_confidence(raw)[0].tolist() == pytest.approx([0.6, 0.0], abs=1e-6)
-
-
-def bilinear(image: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Resize (h, w) between pixel centres, the border repeated; rows first, then columns."""
-    for _ in range(2):
-        length, new = image.shape[0], size[0]
-        position = np.clip((np.arange(new) + 0.5) * length / new - 0.5, 0.0, length - 1.0)
-        lower = np.floor(position).astype(int)
-        upper = np.minimum(lower + 1, length - 1)
-        share = (position - lower)[:, None]
-        image = ((1.0 - share) * image[lower] + share * image[upper]).T
-        size = size[::-1]
-    return image
-
-
-@pytest.mark.parametrize(
-    ("padded", "network", "image"),
-    [((32, 64), (30, 50), (47, 91)), ((64, 32), (64, 32), (20, 9)), ((32, 32), (1, 32), (3, 7))],
-)
-def test_masks_are_enlarged_to_the_padded_size_cropped_and_resized(
-    padded: tuple[int, int], network: tuple[int, int], image: tuple[int, int]
-) -> None:
-    maps = torch.rand(1, 2, padded[0] // 2, padded[1] // 2, dtype=torch.float64)
-    enlarged = enlarge(maps, padded, network, image)
-    assert enlarged.shape == (1, 2, *image)
-    for index in range(2):
-        inside = bilinear(maps[0, index].numpy(), padded)[: network[0], : network[1]]
-        np.testing.assert_allclose(enlarged[0, index].numpy(), bilinear(inside, image), atol=1e-12)
-
-
-def test_no_map_stays_no_map() -> None:
-    assert enlarge(torch.zeros(1, 0, 4, 4), (8, 8), (8, 8), (5, 6)).shape == (1, 0, 5, 6)
 
 
 @given(

@@ -460,3 +460,44 @@ def test_the_network_sees_closeness_then_normals() -> None:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     shown = (seen * std + mean).permute(1, 2, 0).round().byte().numpy()
     np.testing.assert_array_equal(shown, normals_picture(frame))
+
+
+NORMALS = PipelineConfig(
+    model=ModelConfig(depth_picture="normals"),
+    depth=WHOLE,
+    input=InputConfig(shortest_edge=48, longest_edge=64),
+)
+
+
+def shown_depth(frame: RgbdFrame) -> NDArray[np.uint8]:
+    """What a network of 64x48 sees of the frame, as 8 bits."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    seen = prepare(frame, NORMALS).depth[0] * std + mean
+    return seen[:, :48, :64].permute(1, 2, 0).round().byte().numpy()
+
+
+def test_depth_is_averaged_down_before_its_picture_is_taken() -> None:
+    small = np.random.default_rng(3).uniform(0.6, 1.4, (48, 64)).astype(np.float32)
+    camera = CameraIntrinsics(height=48, width=64, fx=60.0, fy=58.0, cx=30.0, cy=25.0)
+    fine = CameraIntrinsics(height=96, width=128, fx=120.0, fy=116.0, cx=60.5, cy=50.5)
+    native = colourless(depth_m=small, intrinsics=camera)
+    doubled = colourless(depth_m=small.repeat(2, axis=0).repeat(2, axis=1), intrinsics=fine)
+    np.testing.assert_array_equal(shown_depth(doubled), shown_depth(native))
+
+
+def test_holes_have_no_say_in_the_average() -> None:
+    depth_m = np.random.default_rng(3).uniform(0.6, 1.4, (48, 64)).repeat(2, axis=0)
+    depth_m = depth_m.repeat(2, axis=1).astype(np.float32)
+    whole = shown_depth(colourless(depth_m=depth_m))
+    depth_m[1::2, ::2] = np.nan  # one reading of four
+    np.testing.assert_array_equal(shown_depth(colourless(depth_m=depth_m)), whole)
+    depth_m[20:40, 20:40] = np.nan
+    filled = shown_depth(colourless(depth_m=depth_m))
+    assert not np.array_equal(filled[10:20, 10:20], whole[10:20, 10:20])
+    np.testing.assert_array_equal(filled[:6], whole[:6])
+
+
+def test_an_image_smaller_than_the_input_keeps_its_readings_until_the_picture_is_taken() -> None:
+    frame = colourless(depth_m=np.linspace(0.5, 2.0, 24 * 32, dtype=np.float32).reshape(24, 32))
+    taken = resize(normals_picture(frame), (48, 64))
+    np.testing.assert_array_equal(shown_depth(frame), taken)

@@ -164,3 +164,15 @@ def test_no_instance_still_has_the_size_of_the_image() -> None:
     assert (instances.boxes_xyxy.shape, instances.boxes_xyxy.dtype) == ((0, 4), np.float32)
     assert (instances.mask_quality.shape, instances.mask_quality.dtype) == ((0,), np.float32)
     assert (instances.kernel_indices.shape, instances.kernel_indices.dtype) == ((0,), np.int64)
+
+
+def test_intrinsics_of_a_resized_image_see_the_same_rays() -> None:
+    camera = CameraIntrinsics(height=480, width=640, fx=600.0, fy=580.0, cx=310.0, cy=250.0)
+    small = camera.resized((240, 160))
+    assert (small.height, small.width) == (240, 160)
+    # The middle of four columns and two rows of the large image is a pixel of the small one.
+    for column, row in ((0, 0), (100, 77)):
+        across = (4 * column + 1.5 - camera.cx) / camera.fx
+        down = (2 * row + 0.5 - camera.cy) / camera.fy
+        assert (column - small.cx) / small.fx == pytest.approx(across)
+        assert (row - small.cy) / small.fy == pytest.approx(down)

@@ -144,6 +144,18 @@ def test_a_fine_pattern_turns_grey_from_afar_and_does_not_flicker() -> None:
     assert render(world, near, DARK).reflectance.std() > 0.1
 
 
+def test_a_lining_turns_grey_from_afar_too() -> None:
+    checks = np.zeros((64, 64, 3), np.uint8)
+    checks[::2, ::2] = checks[1::2, 1::2] = 255
+    lined = Material(
+        texture=np.zeros((4, 4, 3), np.uint8), lining=Material(texture=checks, tile_m=0.2)
+    )
+    world = World([place(Box(size=(20, 20, 0.2)), 0, 0, -0.1, material=lined)])  # seen from above
+    view = render(world, ABOVE, DARK)
+    assert view.reflectance.std() < 0.01
+    assert view.reflectance.mean() > 0.1
+
+
 def test_gloss_and_reflectance_are_those_of_the_materials() -> None:
     shiny = Material(texture=np.full((2, 2, 3), 188, np.uint8), gloss=0.7)
     view = render(World([place(Box(size=(20, 20, 0.2)), 0, 0, -0.1, material=shiny)]), ABOVE, DARK)

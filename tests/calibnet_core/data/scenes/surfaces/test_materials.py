@@ -186,6 +186,23 @@ def test_any_number_of_points_is_coloured(number: int) -> None:
         assert ((colors >= 0) & (colors <= 1)).all()
 
 
+def test_a_vessel_shows_its_lining_from_within_and_on_its_rim() -> None:
+    red, blue = (np.full((4, 4, 3), color, np.uint8) for color in ((255, 0, 0), (0, 0, 255)))
+    material = Material(texture=red, lining=Material(texture=blue))
+    wall = np.array([[0.04, 0.03, 0.0]])
+    outwards, inwards, up = np.array([[0.8, 0.6, 0.0]]), np.array([[-0.8, -0.6, 0.0]]), (0, 0, 1)
+    bulging = np.array([[0.64, 0.48, 0.6]])  # the shoulder of a round pot
+    for normal, is_inside in (
+        (outwards, False),
+        (bulging, False),
+        (inwards, True),
+        (np.array([up]), True),
+        (-np.array([up]), False),
+    ):
+        color = sample_texture(material, wall, normal)[0]
+        assert color.tolist() == ([0, 0, 1] if is_inside else [1, 0, 0])
+
+
 def test_arrays_of_other_shapes_are_refused() -> None:
     material = Material(texture=quarters())
     with pytest.raises(ValueError, match=r"points \(4, 3\) and normals \(3, 3\)"):

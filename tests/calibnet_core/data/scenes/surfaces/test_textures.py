@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -70,15 +68,3 @@ def test_upright_wood_has_its_grain_down() -> None:
     upright = upright_wood(np.random.default_rng(1), (64, 64))
     assert roughness(lying, 0) > 2 * roughness(lying, 1)
     assert roughness(upright, 1) > 2 * roughness(upright, 0)
-
-
-def test_painting_is_fast() -> None:
-    rng = np.random.default_rng(0)
-    for maker in TEXTURES.values():
-        maker(rng, (128, 128))
-    started = time.process_time()
-    for _ in range(4):
-        for maker in TEXTURES.values():
-            maker(rng, (128, 128))
-    # A third of this on a quiet core.
-    assert (time.process_time() - started) / (4 * len(TEXTURES)) < 0.003

@@ -201,6 +201,15 @@ def test_one_can_look_into_a_vessel(name: str) -> None:
         assert z[inside].max() < rim - 0.007
 
 
+@pytest.mark.parametrize("name", ["mug", "cup", "bowl", "pitcher", "pan"])
+def test_two_of_three_vessels_look_otherwise_inside(name: str) -> None:
+    bodies = [thing.parts[0].material for thing in examples(name, 90)]
+    lined = [body for body in bodies if body.lining is not None]
+    assert 45 <= len(lined) <= 75
+    dimmed = [body for body in lined if (body.lining.texture < body.texture).all()]  # type: ignore[union-attr]
+    assert len(lined) / 3 <= len(dimmed) <= 2 * len(lined) / 3
+
+
 @pytest.mark.parametrize("name", ["mug", "cup", "bowl", "pitcher"])
 def test_a_filling_does_not_show_through_the_side(name: str) -> None:
     filled = 0
