@@ -19,6 +19,9 @@ Section = TypeVar("Section")
 
 Backbone = Literal["resnet50", "resnet101", "swin_t", "pvtv2_b2_li", "p2t_large", "mobilenet_v2"]
 BATCH_NORM_BACKBONES = ("resnet50", "resnet101", "mobilenet_v2")
+
+PLACE_CHANNELS = 4
+"""Channels by which a kernel says where its object is."""
 Modalities = Literal["rgbd", "rgb"]
 KernelFusion = Literal["late", "early", "plain"]
 MaskFusion = Literal["wsf", "cascade", "rmff", "plain"]
@@ -81,6 +84,10 @@ class ModelConfig:
     """
     modalities: Modalities = "rgbd"
     """`rgb` looks at colour alone; depth is taken and ignored."""
+    kernel_places: bool = False
+    """Each kernel also says where its object is and how far it reaches, and its mask fades beyond;
+    see `models.calibnet.place`.
+    """
     kernel_fusion: KernelFusion = "late"
     """How the kernel branch joins the modalities: late (DIK as published), early, or plain, a sum
     and a 1x1 convolution.
@@ -174,6 +181,11 @@ class ModelConfig:
     def fine_width(self) -> int:
         """Channels at 1/4 of the image's size, whether said or not."""
         return self.width if self.mask_width is None else self.mask_width
+
+    @property
+    def kernel_channels(self) -> int:
+        """Channels of the kernels, with those of their places."""
+        return self.fine_width + PLACE_CHANNELS * self.kernel_places
 
     @property
     def depth_layers(self) -> int:
