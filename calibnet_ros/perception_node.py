@@ -26,6 +26,7 @@ from calibnet_core.config import ConfigError
 from calibnet_core.perception.intake import FramePair
 from calibnet_core.processor import Predictor, Processor
 from calibnet_core.structures import RgbdFrame, WeightsError
+from calibnet_core.threads import in_passing_thread
 from calibnet_ros.bond import Heartbeat
 from calibnet_ros.diagnostics import ModelHealth, diagnostics_msg
 from calibnet_ros.graph_events import GraphEventGroup
@@ -129,8 +130,7 @@ class PerceptionNode(SturdyLifecycleNode):
             return self._cannot_configure(refusal)
         started = time.monotonic()
         try:
-            pipeline = self._make_pipeline(self._values)
-            self._warm_up(pipeline)
+            pipeline = in_passing_thread(self._load)
             self._processor = Processor(pipeline, processor_settings(self._values))
             if self._values["output.frame"] or self._values["output.tf"]:
                 self._transforms = Transforms(self, self._values)
@@ -254,6 +254,12 @@ class PerceptionNode(SturdyLifecycleNode):
         pipeline = self._processor.predictor
         for camera in self._cameras:
             camera.outputs.publish_latched(pipeline.model_info, pipeline.config)
+
+    def _load(self) -> Predictor:
+        """Make the pipeline and warm it up."""
+        pipeline = self._make_pipeline(self._values)
+        self._warm_up(pipeline)
+        return pipeline
 
     def _warm_up(self, pipeline: Predictor) -> None:
         blank = RgbdFrame(

@@ -101,6 +101,16 @@ def test_configuring_loads_and_warms_up_the_model_once(unconfigured):
     walk(unconfigured, "cleanup")
 
 
+def test_the_thread_that_loads_and_warms_up_ends_with_it(unconfigured):
+    """OpenMP's threads of one that lives would make every inference sleep between its steps."""
+    walk(unconfigured, "configure")
+    spoken = unconfigured.process.lines("stub: loading")[-1:]
+    spoken += unconfigured.process.lines("stub: inferring")[-3:]
+    assert len(spoken) == 4
+    assert all(line.endswith("(calibnet-passing)") for line in spoken), spoken
+    walk(unconfigured, "cleanup")
+
+
 def test_a_late_joiner_learns_of_the_model_while_the_node_is_inactive(unconfigured):
     walk(unconfigured, "configure")
     found = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -84,8 +85,8 @@ class ObedientPredictor(StubPredictor):
 
 
 def say(text: str) -> None:
-    """Print a line that tests wait for."""
-    print(f"stub: {text}", flush=True)
+    """Print a line that tests wait for, and in which thread it was said."""
+    print(f"stub: {text} ({threading.current_thread().name})", flush=True)
 
 
 def spied(function: Callable[..., Any], text: str) -> Callable[..., Any]:
