@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "depth as published": {"depth_picture": "closeness"},
     "a backbone for each modality": {"shares_backbone": False},
     "96 channels at 1/4, too": {"mask_width": 96},
+    "kernels without places": {"kernel_places": False},
     "kernels from joined features": {"kernel_fusion": "early"},
     "64 channels": {"width": 64},
     "depth without a transformer": {"num_depth_transformer_layers": 0},

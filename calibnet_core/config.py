@@ -312,6 +312,10 @@ class InferenceConfig:
     """At most this many instances, the best ones, are kept."""
     min_area: int = 64
     """Smaller masks are dropped, in pixels of the input image."""
+    min_piece: float = 0.5
+    """Of a mask in several pieces, those are dropped that are smaller than this share of the
+    largest, in [0, 1]; 0 drops none, 1 keeps the largest alone.
+    """
     nms_iou: float = 1.0
     """Instances whose mask overlaps (IoU) more than this with a better one's are dropped, in
     [0, 1]; 1 drops none.
@@ -343,9 +347,9 @@ class InferenceConfig:
             "a number from 1 to 1000",
         )
         require(self.min_area >= 0, "inference.min_area", self.min_area, "0 or more pixels")
-        require(
-            0.0 <= self.nms_iou <= 1.0, "inference.nms_iou", self.nms_iou, "a value from 0 to 1"
-        )
+        for name in ("min_piece", "nms_iou"):
+            value = getattr(self, name)
+            require(0.0 <= value <= 1.0, f"inference.{name}", value, "a value from 0 to 1")
 
     @classmethod
     def published(cls) -> InferenceConfig:
@@ -355,6 +359,7 @@ class InferenceConfig:
             mask_threshold=0.45,
             max_instances=1000,
             min_area=0,
+            min_piece=0.0,
             sort_by_score=False,
             rescore_before_threshold=False,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class MaskEnlargement:
         network_size: (height, width) of the image in it.
         image_size: (height, width) of the masks.
         threshold: pixels above it belong to a mask.
+        min_piece: see `without_loose_pieces`.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class MaskEnlargement:
         network_size: tuple[int, int],
         image_size: tuple[int, int],
         threshold: float,
+        min_piece: float = 0.0,
     ) -> None:
         self._probabilities, self._threshold = probabilities, threshold
-        self._image_size = image_size
+        self._image_size, self._min_piece = image_size, min_piece
         self._down, self._across = (
             _axis(cells, padded, network, image, probabilities.dtype, probabilities.device)
             for cells, padded, network, image in zip(
@@ -61,8 +64,28 @@ class MaskEnlargement:
         here = self._probabilities[index, rows.cells, columns.cells]
         down = self._down.weights[rows.pixels, rows.cells]
         across = self._across.weights[columns.pixels, columns.cells]
-        mask[rows.pixels, columns.pixels] = (down @ here @ across.T > self._threshold).cpu().numpy()
+        inside = (down @ here @ across.T > self._threshold).cpu().numpy()
+        mask[rows.pixels, columns.pixels] = without_loose_pieces(inside, self._min_piece)
         return mask
+
+
+def without_loose_pieces(mask: NDArray[np.bool_], min_piece: float) -> NDArray[np.bool_]:
+    """Drop the small ones of a mask's separate pieces; pixels that touch at a corner are together.
+
+    Args:
+        mask: (H, W).
+        min_piece: a piece stays if it has at least this share of the largest one's pixels.
+    """
+    if min_piece <= 0.0:
+        return mask
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    areas[0] = 0  # what is no part of the mask
+    stays = (areas > 0) & (areas >= min_piece * areas.max())
+    if stays[1:].all():
+        return mask
+    kept: NDArray[np.bool_] = stays[labels]
+    return kept
 
 
 @dataclass(frozen=True)

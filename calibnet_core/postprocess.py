@@ -72,6 +72,7 @@ def select_instances(
         network_size=network_size,
         image_size=image_size,
         threshold=config.mask_threshold,
+        min_piece=config.min_piece,
     )
     is_same = _same_object(probabilities[0], network_size, config)
     masks: dict[int, NDArray[np.bool_]] = {}

@@ -135,6 +135,12 @@ SCHEMA: tuple[Row, ...] = (
         "Smaller masks are dropped, in pixels of the input image.",
     ),
     _range(
+        "detection.min_piece",
+        0.5,
+        (0.0, 1.0),
+        "A mask's pieces are dropped that are smaller than this share of its largest; 0 keeps all.",
+    ),
+    _range(
         "detection.hysteresis",
         0.1,
         (0.0, 0.5),

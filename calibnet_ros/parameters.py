@@ -137,6 +137,7 @@ def with_dynamic_values(config: PipelineConfig, values: Values) -> PipelineConfi
         nms_iou=float(values["detection.nms_iou"]),
         max_instances=int(values["detection.max_instances"]),
         min_area=int(values["detection.min_area"]),
+        min_piece=float(values["detection.min_piece"]),
     )
     depth = replace(
         config.depth, min_m=float(values["depth.min"]), max_m=float(values["depth.max"])

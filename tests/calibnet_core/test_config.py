@@ -236,6 +236,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
             "inference.nms_iou is 1.01; choose a value from 0 to 1",
         ),
         (InferenceConfig, {"nms_iou": -0.01}, "inference.nms_iou is -0.01"),
+        (InferenceConfig, {"min_piece": 1.01}, "inference.min_piece is 1.01; choose a value from"),
         (InferenceConfig, {"min_area": -1}, "inference.min_area is -1; choose 0 or more pixels"),
     ],
 )
@@ -336,6 +337,7 @@ def test_the_published_evaluation_keeps_every_mask_in_kernel_order() -> None:
         mask_threshold=0.45,
         max_instances=1000,
         min_area=0,
+        min_piece=0.0,
         nms_iou=1.0,
         sort_by_score=False,
         rescore_before_threshold=False,

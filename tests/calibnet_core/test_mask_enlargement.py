@@ -5,10 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
-from calibnet_core.mask_enlargement import MaskEnlargement
+from calibnet_core.mask_enlargement import MaskEnlargement, without_loose_pieces
 
 SIZES = [((32, 64), (30, 50), (47, 91)), ((64, 32), (64, 32), (20, 9)), ((32, 32), (1, 32), (3, 7))]
 """Padded, of the image inside, of the masks."""
@@ -84,3 +86,33 @@ def test_what_is_in_the_padding_alone_is_not_seen() -> None:
     maps = torch.zeros(1, 16, 16)
     maps[..., 10:] = 1.0
     assert not enlargement(maps, network=(32, 18), image=(64, 36)).mask(0).any()
+
+
+def drawn(*rows: str) -> NDArray[np.bool_]:
+    return np.array([[cell == "#" for cell in row] for row in rows])
+
+
+def test_small_pieces_are_dropped_and_corners_hold_together() -> None:
+    mask = drawn("####..#", "####...", "....#..", ".......", ".###...")  # 9, 3 and 1 pixels
+    assert without_loose_pieces(mask, 0.0) is mask
+    assert without_loose_pieces(mask, 1 / 9) is mask
+    without_one = drawn("####...", "####...", "....#..", ".......", ".###...")
+    np.testing.assert_array_equal(without_loose_pieces(mask, 1 / 3), without_one)
+    largest = drawn("####...", "####...", "....#..", ".......", ".......")
+    np.testing.assert_array_equal(without_loose_pieces(mask, 0.34), largest)
+
+
+@given(
+    mask=arrays(np.bool_, (9, 12)),
+    min_piece=st.floats(0.0, 1.0),
+)
+def test_pieces_stay_whole_or_go_and_the_largest_stays(
+    mask: NDArray[np.bool_], min_piece: float
+) -> None:
+    kept = without_loose_pieces(mask, min_piece)
+    pieces, count = ndimage.label(mask, np.ones((3, 3)))
+    areas = [int((pieces == index).sum()) for index in range(1, count + 1)]
+    expected = np.zeros_like(mask)
+    for index, area in enumerate(areas, start=1):
+        expected |= (pieces == index) & (area >= min_piece * max(areas))
+    np.testing.assert_array_equal(kept, expected)

@@ -17,7 +17,7 @@ from calibnet_core.postprocess import candidate_confidence, mask_quality, select
 from calibnet_core.score_calibration import ScoreMap
 from calibnet_core.structures import Instances, NonFiniteOutputError
 
-EVERYTHING = {"score_threshold": 0.0, "min_area": 0}
+EVERYTHING = {"score_threshold": 0.0, "min_area": 0, "min_piece": 0.0}
 
 
 def prediction(
@@ -148,6 +148,18 @@ def test_a_mask_too_small_takes_no_place_from_a_larger_one() -> None:
     assert instances.kernel_indices.tolist() == [1]
 
 
+def test_a_loose_piece_is_dropped_before_the_area_is_looked_at() -> None:
+    logits = torch.full((1, 1, 8, 8), -50.0)
+    logits[0, 0, :, :3] = 50.0
+    logits[0, 0, 0, 6:] = 50.0
+    raw = prediction([3.0], logits)
+    whole = select(raw, score_threshold=0.0, min_piece=0.0)
+    assert whole.boxes_xyxy.tolist() == [[0, 0, 32, 32]]
+    assert select(raw, score_threshold=0.0).boxes_xyxy.tolist() == [[0, 0, 12, 32]]
+    assert len(select(raw, score_threshold=0.0, min_area=12 * 32 + 1)) == 0
+    assert len(select(raw, score_threshold=0.0, min_area=12 * 32 + 1, min_piece=0.0)) == 1
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["score_logits", "objectness_logits", "mask_logits"])
 @pytest.mark.parametrize("threshold", [0.0, 0.9])
@@ -216,6 +228,7 @@ def test_stricter_settings_drop_instances_but_change_none(
         mask_threshold=0.45,
         max_instances=max_instances,
         min_area=min_area,
+        min_piece=0.0,
     )
     published, kept = answers(InferenceConfig.published()), answers(strict)
     # The last digit of a score depends on how many are computed together.

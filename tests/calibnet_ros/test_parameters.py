@@ -139,13 +139,14 @@ def test_settings_reach_the_pipeline():
         "detection.mask_threshold": 0.75,
         "detection.max_instances": 3,
         "detection.min_area": 9,
+        "detection.min_piece": 0.125,
         "depth.min": 0.5,
         "depth.max": 4.0,
     }
     config = pipeline_config(values)
     inference = config.inference
     assert (inference.score_threshold, inference.mask_threshold) == (0.25, 0.75)
-    assert (inference.max_instances, inference.min_area) == (3, 9)
+    assert (inference.max_instances, inference.min_area, inference.min_piece) == (3, 9, 0.125)
     assert (config.depth.min_m, config.depth.max_m) == (0.5, 4.0)
 
 
@@ -329,6 +330,7 @@ def test_the_defaults_are_those_of_the_library():
         "mask_threshold": "detection.mask_threshold",
         "max_instances": "detection.max_instances",
         "min_area": "detection.min_area",
+        "min_piece": "detection.min_piece",
     }.items():
         assert field in {entry.name for entry in fields(library)}
         assert getattr(library, field) == DEFAULTS[name]

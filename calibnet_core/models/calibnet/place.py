@@ -22,7 +22,8 @@ def distance_from(place: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         place: (B, N, 4): x0, y0, and the logarithms of a and b, which count as 8 at most.
-        height, width: of the mask.
+        height: of the masks.
+        width: of the masks.
 
     Returns:
         (B, N, height, width) float32, at least 0.
