@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOBILENET = ROOT.parent / "shared" / "data" / "weights" / "mobilenet_v2_imagenet_int8.npz"
 SCENES = {
     "train_coarse": (8000, 1),
-    "train_fine": (8000, 5),
+    "train_fine": (16000, 5),
     "validation": (300, 3),
     "calibration": (1000, 4),
 }

@@ -123,6 +123,7 @@ class _Axis:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # so that they can be used outside of it as well
 def _axis(
     cells: int, padded: int, network: int, image: int, kind: torch.dtype, device: torch.device
 ) -> _Axis:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_PIXELS = 1 << 26
 """Images above 67 million pixels are refused: no RGB-D camera makes them, a corrupt header does."""
+MAX_IMAGE_EDGE = 1 << 14
+"""So are images with a side above this; what is kept for each row and column stays small."""
 
 
 class FrameError(ValueError):
@@ -124,9 +126,11 @@ class RgbdFrame:
             raise FrameError(
                 f"rgb is {_describe(rgb)}; expected a uint8 array of shape (height, width, 3)"
             )
-        if 0 in rgb.shape or rgb.shape[0] * rgb.shape[1] > MAX_IMAGE_PIXELS:
+        height, width, _ = rgb.shape
+        if not 0 < height * width <= MAX_IMAGE_PIXELS or max(height, width) > MAX_IMAGE_EDGE:
             raise FrameError(
-                f"rgb has size {rgb.shape[:2]}; expected 1 to {MAX_IMAGE_PIXELS} pixels"
+                f"rgb has size {rgb.shape[:2]}; expected 1 to {MAX_IMAGE_PIXELS} pixels and at "
+                f"most {MAX_IMAGE_EDGE} a side"
             )
         if (self.depth_m is None) == (self.depth_map is None):
             raise FrameError(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.compact_model import CARD, RECORD, with_tables
+from benchmarks.compact_model import AS_IN_THE_NODE, CARD, RECORD, with_tables
 from calibnet_core import Pipeline
 from calibnet_core.ablation.cost import measure_cost
 from calibnet_core.checkpoint import read_score_map, read_settings, read_state_dict, sha256_of
@@ -29,7 +29,7 @@ COMPACT = MODELS[SHIPPED_MODEL]
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
-    return Pipeline.from_weights(inference=InferenceConfig.published())
+    return Pipeline.from_weights(inference=AS_IN_THE_NODE)
 
 
 def test_they_stand_in_where_no_weights_and_no_other_network_are_named() -> None:

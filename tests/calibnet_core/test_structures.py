@@ -54,6 +54,10 @@ def test_a_frame_takes_depth_measured_or_as_a_picture(depth: dict[str, Any]) -> 
             "rgb has size (67108865, 1); expected 1 to 67108864 pixels",
         ),
         (
+            {"rgb": np.broadcast_to(np.uint8(0), (1, 16385, 3))},
+            "rgb has size (1, 16385); expected 1 to 67108864 pixels and at most 16384 a side",
+        ),
+        (
             {"depth_m": None},
             "give depth either as depth_m (float32 metres) or as depth_map (uint8)",
         ),
