@@ -6,7 +6,7 @@ The camera runs in this process and the node in another, with default settings; 
 `config/fastdds_profile.xml`, best effort as in the field. A stand-in for the network answers at
 once, and 1280x720 noise comes at 30 Hz; `--with-network` takes the network and the weights of this
 package, and a rendered table of 640x480 at 10 Hz. Counted are colour and depth images sent and
-received, pairs, results published and heard.
+received, pairs, results published and heard; and what results say of the time they took.
 """
 
 from __future__ import annotations
@@ -47,12 +47,17 @@ class Stream:
     rate_hz: float
 
 
+STAGES = ("queue", "preprocess", "inference", "postprocess", "age")
 NOISE, TABLE = Stream(720, 1280, 30.0), Stream(480, 640, 10.0)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Messages of one run; what the node did not get, and what it got and did not answer."""
+    """Messages of one run; what the node did not get, and what it got and did not answer.
+
+    Attributes:
+        median_ms: by stage, as the results tell it; `age` is from the stamp to the publication.
+    """
 
     sent: int
     received_color: int
@@ -61,6 +66,7 @@ class Counts:
     published: int
     superseded: int
     heard: int
+    median_ms: dict[str, float]
 
     @property
     def is_complete(self) -> bool:
@@ -91,7 +97,10 @@ def main() -> None:
     table = Table(title=f"{name} for {arguments.seconds:g} s")
     table.add_column("messages")
     table.add_column("count", justify="right")
-    for name, value in asdict(counts).items():
+    figures = asdict(counts)
+    for stage, median in figures.pop("median_ms").items():
+        figures[f"{stage}, median ms"] = f"{median:.1f}"
+    for name, value in figures.items():
         table.add_row(name.replace("_", " "), str(value))
     Console().print(table)
     if arguments.json:
@@ -112,7 +121,7 @@ def run(command: list[str], stream: Stream, frame: RgbdFrame, num_frames: int) -
     process = subprocess.Popen([*command, "--ros-args", "-p", "diagnostics.period:=0.2"])
     rclpy.init()
     node = rclpy.create_node("camera")
-    heard: list[int] = []
+    heard: list[InstanceMaskArray] = []
     counters: dict[str, int] = {}
 
     def on_diagnostics(msg: Any) -> None:
@@ -120,9 +129,7 @@ def run(command: list[str], stream: Stream, frame: RgbdFrame, num_frames: int) -
             if status.name == "/calibnet: camera":
                 counters.update({e.key: int(e.value) for e in status.values if e.value.isdecimal()})
 
-    node.create_subscription(
-        InstanceMaskArray, "/calibnet/instances", lambda msg: heard.append(msg.sequence), qos.RESULT
-    )
+    node.create_subscription(InstanceMaskArray, "/calibnet/instances", heard.append, qos.RESULT)
     node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
     color = node.create_publisher(Image, "color/image", qos.INPUT)
     depth = node.create_publisher(Image, "depth/image", qos.INPUT)
@@ -176,6 +183,10 @@ def run(command: list[str], stream: Stream, frame: RgbdFrame, num_frames: int) -
         published=risen["published"],
         superseded=risen.get("dropped_pairs.superseded", 0),
         heard=len(heard) - heard_before,
+        median_ms={
+            stage: float(np.median([getattr(msg, f"{stage}_ms") for msg in heard[heard_before:]]))
+            for stage in STAGES
+        },
     )
 
 
