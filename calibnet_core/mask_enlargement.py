@@ -2,8 +2,8 @@
 
 The published way enlarges twice, bilinearly: to the padded size of the network's input, of which
 the image's part is cut out, and from there to the image. Both steps are linear along each axis, so
-each axis has one matrix that does both; and a mask is where no pixel outside its own part of the
-image takes weight from a cell inside of it.
+each axis has one matrix that does both. Both take means, so a pixel whose cells are all below the
+threshold is below it, too: only those with a cell above it are worked out.
 """
 
 from __future__ import annotations
