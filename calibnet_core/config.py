@@ -207,6 +207,7 @@ MODELS: dict[str, ModelConfig] = {
         width=96,
         mask_width=32,
         num_kernels=30,
+        kernel_places=True,
         num_transformer_layers=1,
         position="sine",
         depth_picture="normals",
