@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calibnet_core.structures import CameraIntrinsics
-from calibnet_core.surface_normals import surface_normals
+from calibnet_core.surface_normals import averaged, surface_normals
 
 CAMERA = CameraIntrinsics(height=48, width=64, fx=60.0, fy=55.0, cx=30.0, cy=25.0)
 
@@ -74,6 +74,19 @@ def test_a_large_image_is_averaged_and_gives_the_same_normals(width: int) -> Non
     normals = normals_of(depth_m, camera)
     assert normals.shape == (height, width, 2)
     np.testing.assert_allclose(normals, np.broadcast_to(facing[:2], normals.shape), atol=3e-3)
+
+
+def test_an_average_is_of_what_was_measured_by_its_weight() -> None:
+    depths = np.array([[1.0, 3.0, 5.0, 0.0], [0.0, 2.0, 0.0, 0.0]], np.float32)
+    weights = np.array([[1.0, 1.0, 0.5, 0.0], [0.0, 1.0, 0.0, 0.0]], np.float32)
+    inverse, presence = averaged(depths, weights, (1, 2))
+    np.testing.assert_allclose(inverse, [[2.0, 5.0]])
+    np.testing.assert_allclose(presence, [[0.75, 0.125]])
+    nothing, weight = averaged(depths, np.zeros_like(weights), (1, 2))
+    assert not nothing.any()
+    assert not weight.any()
+    heavier, _ = averaged(depths, np.array([[3, 1, 1, 0], [0, 0, 0, 0]], np.float32), (1, 2))
+    np.testing.assert_allclose(heavier, [[1.5, 5.0]])
 
 
 def test_holes_take_the_plane_of_their_neighbours_where_there_are_enough() -> None:

@@ -19,8 +19,9 @@ def test_a_case_worked_by_hand() -> None:
 
 
 def test_steepness_has_an_end() -> None:
-    place = torch.tensor([[[0.0, 0.0, 1000.0, -1000.0]]])
-    distance = distance_from(place, 3, 3)[0, 0]
+    place = torch.tensor([[[0.0, 0.0, 1000.0, -1000.0], [0.0, 0.0, -1000.0, 1000.0]]])
+    distance, turned = distance_from(place, 3, 3)[0]
+    torch.testing.assert_close(turned, distance.T)
     assert distance[1].tolist() == pytest.approx([math.exp(8.0), 0.0, math.exp(8.0)])
     torch.testing.assert_close(distance[0], distance[2])
 
