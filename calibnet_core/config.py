@@ -19,9 +19,6 @@ Section = TypeVar("Section")
 
 Backbone = Literal["resnet50", "resnet101", "swin_t", "pvtv2_b2_li", "p2t_large", "mobilenet_v2"]
 BATCH_NORM_BACKBONES = ("resnet50", "resnet101", "mobilenet_v2")
-
-PLACE_CHANNELS = 4
-"""Channels by which a kernel says where its object is."""
 Modalities = Literal["rgbd", "rgb"]
 KernelFusion = Literal["late", "early", "plain"]
 MaskFusion = Literal["wsf", "cascade", "rmff", "plain"]
@@ -32,6 +29,9 @@ Position = Literal["published", "sine"]
 DepthFill = Literal["nearest", "far"]
 DepthPicture = Literal["closeness", "normals"]
 Precision = Literal["fp32", "fp16", "bf16"]
+
+PLACE_CHANNELS = 4
+"""Channels by which a kernel says where its object is."""
 
 
 class ConfigError(ValueError):
