@@ -30,6 +30,7 @@ from calibnet_core.training.optimisation import (
     set_learning_rate,
 )
 from calibnet_core.training.run_folder import RunFolder
+from calibnet_core.training.slow_halves import SlowHalvesInFull
 from calibnet_core.training.sources import TrainingSets
 from calibnet_core.training.sync_batch_norm import synchronise_batch_norms
 from calibnet_core.training.validation import Validation
@@ -275,14 +276,15 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         try:
-            return compute_losses(
-                self.model,
-                batch.rgb,
-                batch.depth,
-                batch.masks,
-                criterion=self.criterion,
-                sizes=batch.sizes,
-            )
+            with SlowHalvesInFull():
+                return compute_losses(
+                    self.model,
+                    batch.rgb,
+                    batch.depth,
+                    batch.masks,
+                    criterion=self.criterion,
+                    sizes=batch.sizes,
+                )
         except NonFinitePredictionError as error:
             raise NonFiniteLossError(self._diverged(str(error), batch)) from error
 

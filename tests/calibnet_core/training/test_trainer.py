@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from calibnet_core import Pipeline
 from calibnet_core.checkpoint import read_settings, read_state_dict
@@ -27,6 +28,7 @@ from calibnet_core.training.run_folder import RunFolder
 from calibnet_core.training.trainer import NonFiniteLossError, Trainer
 from calibnet_core.training.validation import Validation
 from tests.support.datasets import write_rendered_set
+from tests.support.listening import InputTypes
 from tests.support.shared import REPOSITORY
 from tests.support.training import TINY_MODEL, tiny_config
 
@@ -379,3 +381,10 @@ def test_bfloat16_trains_to_about_the_same_losses(
     assert all(
         v.dtype == torch.float32 for v in weights(tmp_path).values() if v.is_floating_point()
     )
+
+
+def test_in_bfloat16_a_cpu_computes_group_norms_in_float32(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data, run={"iterations": 1, "precision": "bf16-mixed"})
+    with InputTypes(F.group_norm) as norms:
+        fit(config, RunFolder(tmp_path), accelerator="cpu")
+    assert norms.types == {torch.float32}
