@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, whatever is installed
 
 from benchmarks.measure import Summary, alternate, provenance, repeat, summarise, write_record
+from benchmarks.tables import with_tables
 from calibnet_core.config import InferenceConfig, ModelConfig
 from calibnet_core.data.datasets import RgbdDataset, open_dataset
 from calibnet_core.evaluation.evaluator import Evaluation, EvaluationSettings, evaluate_dataset
@@ -116,10 +117,10 @@ def main() -> None:
         }
         write_record(RECORD, record)
         with atomic_write(CARD, "w") as file:
-            file.write(with_tables(CARD.read_text(), record))
+            file.write(with_record(CARD.read_text(), record))
 
 
-def with_tables(card: str, record: Mapping[str, Any]) -> str:
+def with_record(card: str, record: Mapping[str, Any]) -> str:
     """The model card with the tables of a record between their marks."""
     figures = record["figures"]
     rows = [["", *figures]]
@@ -137,18 +138,7 @@ def with_tables(card: str, record: Mapping[str, Any]) -> str:
                 f"{ours['ratio']:.1f} ({spread})",
             ]
         )
-    for name, table in (("figures", rows), ("speed", speeds)):
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, _, rest = card.partition(begin)
-        _, _, after = rest.partition(end)
-        card = f"{before}{begin}\n{markdown(table)}\n{end}{after}"
-    return card
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+    return with_tables(card, {"figures": rows, "speed": speeds})
 
 
 def text_of(cell: float) -> str:
