@@ -5,14 +5,16 @@
 A step is forward pass, matching, losses, backward pass and AdamW for one image of 320x480. All
 forms run in this process on the same input and weights, in turn; CPU time at one thread is compared
 round by round. `published` computes attention by `grid_sample`, `operator` by the compiled one, and
-`channels_last` also lays tensors out for the convolution library, as the trainer does. `loading`
-reads, varies and normalises one rendered image of 480x640 by the published recipe, which a worker
-process does while a step runs.
+`channels_last` also lays tensors out for the convolution library, as the trainer does. `bf16` is
+that in mixed precision, and `bf16_mended` what the trainer makes of `run.precision: bf16-mixed`:
+operators that bfloat16 slows down stay in float32. `loading` reads, varies and normalises one
+rendered image of 480x640 by the published recipe, which a worker process does while a step runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.table import Table
 
@@ -36,8 +39,9 @@ from calibnet_core.models.build import build_model
 from calibnet_core.models.calibnet import encoder
 from calibnet_core.ops import info
 from calibnet_core.training import compute_losses
-from calibnet_core.training.config import OptimisationConfig
+from calibnet_core.training.config import OptimisationConfig, Precision
 from calibnet_core.training.optimisation import build_optimizer
+from calibnet_core.training.slow_halves import SlowHalvesInFull
 from tests.support.datasets import write_rendered_set
 
 OBJECTS = 3
@@ -59,17 +63,27 @@ def main() -> None:
     for index in range(OBJECTS):
         masks[0][index, 80:200, 20 + 150 * index : 120 + 150 * index] = True
 
-    def step(*, by_operator: bool, is_channels_last: bool) -> Callable[[], object]:
-        model = build_model(arguments.model, seed=0).train()
+    def step(
+        *,
+        by_operator: bool = True,
+        is_channels_last: bool = True,
+        precision: Precision = "32-true",
+        is_mended: bool = False,
+    ) -> Callable[[], object]:
+        plain = build_model(arguments.model, seed=0).train()
         images = (rgb, depth)
         if is_channels_last:
-            model = model.to(memory_format=torch.channels_last)
+            plain = plain.to(memory_format=torch.channels_last)
             images = tuple(i.contiguous(memory_format=torch.channels_last) for i in images)
-        optimizer = build_optimizer(model, OptimisationConfig())
+        fabric = Fabric(accelerator="cpu", precision=precision)
+        model, optimizer = fabric.setup(plain, build_optimizer(plain, OptimisationConfig()))
+        mending = SlowHalvesInFull if is_mended else contextlib.nullcontext
 
         def once() -> None:
             optimizer.zero_grad()
-            compute_losses(model, *images, masks)["total"].backward()
+            with mending():
+                losses = compute_losses(model, *images, masks)
+            fabric.backward(losses["total"])
             optimizer.step()
 
         if by_operator:
@@ -91,8 +105,10 @@ def main() -> None:
         seeds = iter(range(1_000_000))
         forms: dict[str, Callable[[], object]] = {
             "published": step(by_operator=False, is_channels_last=False),
-            "operator": step(by_operator=True, is_channels_last=False),
-            "channels_last": step(by_operator=True, is_channels_last=True),
+            "operator": step(is_channels_last=False),
+            "channels_last": step(),
+            "bf16": step(precision="bf16-mixed"),
+            "bf16_mended": step(precision="bf16-mixed", is_mended=True),
             "loading": lambda: images[Draw(0, next(seeds))],
         }
         for form in forms.values():
@@ -108,7 +124,7 @@ def main() -> None:
 def report(arguments: argparse.Namespace, summaries: dict[str, Summary]) -> None:
     """Print medians, ratios to the published structure round by round, and their spread."""
     table = Table(
-        title=f"{arguments.model}, one image of {HEIGHT}x{WIDTH}, fp32, 1 thread, "
+        title=f"{arguments.model}, one image of {HEIGHT}x{WIDTH}, 1 thread, "
         f"{arguments.rounds} rounds"
     )
     for column in ("form", "median ms", "published / form", "lowest", "highest"):
