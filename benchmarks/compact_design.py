@@ -6,7 +6,7 @@ Trains the model and its variants as `train_compact.py --small` does: same scene
 seed. Beside average precision on the validation scenes stand parameters, multiply-adds and latency.
 The model is trained a second time from another seed: differences below that between the two say
 nothing. Interrupted, the same command goes on. With `--record` the figures go to
-docs/performance/compact_design.json.
+docs/performance/compact_design.json, and docs/ablations.md gets its table of them anew.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,23 +26,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # these sources, w
 
 from benchmarks.compact_model import latencies
 from benchmarks.measure import provenance, write_record
+from benchmarks.tables import with_tables
 from benchmarks.train_compact import MOBILENET, fit_part, last_figure, prepare, small_config
 from calibnet_core.ablation.cost import measure_cost
 from calibnet_core.config import MODELS, ModelConfig
+from calibnet_core.files import atomic_write
 from calibnet_core.shipped_weights import SHIPPED_MODEL
 
-RECORD = Path(__file__).resolve().parents[1] / "docs" / "performance" / "compact_design.json"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+RECORD, NOTES = DOCS / "performance" / "compact_design.json", DOCS / "ablations.md"
 SIZE = (256, 320)
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "depth as published": {"depth_picture": "closeness"},
     "a backbone for each modality": {"shares_backbone": False},
     "96 channels at 1/4, too": {"mask_width": 96},
-    "kernels without places": {"kernel_places": False},
-    "kernels from joined features": {"kernel_fusion": "early"},
     "64 channels": {"width": 64},
     "depth without a transformer": {"num_depth_transformer_layers": 0},
-    "plain sums in place of weight sharing": {"mask_fusion": "plain"},
     "colour alone": {
         "modalities": "rgb",
         "shares_backbone": False,
@@ -50,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "depth_similarity": "none",
     },
 }
+TITLE = "500 iterations of 8 pictures, 1000 scenes; latency at 320x240, 2 threads"
 SECOND_SEED = "as it is, another seed"
 
 
@@ -75,9 +77,21 @@ def main() -> None:
     speeds = latencies(models, SIZE, baseline=next(iter(VARIANTS)), rounds=9)
     for name in VARIANTS:
         figures[name]["median_ms"] = round(speeds[name].median_ms, 1)
-    show(figures)
+    head, *rows = rows_of(figures)
+    table = Table(*head, title=TITLE)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
     if arguments.record:
-        write_record(RECORD, {**provenance("torch", "torchvision"), "variants": figures})
+        record = {**provenance("torch", "torchvision"), "variants": figures}
+        write_record(RECORD, record)
+        with atomic_write(NOTES, "w") as file:
+            file.write(with_record(NOTES.read_text(), record))
+
+
+def with_record(notes: str, record: Mapping[str, Any]) -> str:
+    """The design notes with the table of a record."""
+    return with_tables(notes, {"compact design": rows_of(record["variants"])})
 
 
 def model_of(changes: dict[str, Any]) -> ModelConfig:
@@ -90,20 +104,14 @@ def cost_of(changes: dict[str, Any]) -> Any:
     return measure_cost(model_of(changes), SIZE)
 
 
-def show(figures: dict[str, dict[str, Any]]) -> None:
-    """Print one row a variant."""
-    table = Table(title="500 iterations of 8 pictures, 1000 scenes; latency at 320x240, 2 threads")
-    for column in ("variant", "AP", "parameters, M", "multiply-adds, G", "ms"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
+def rows_of(figures: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """One row a variant, after their head."""
+    rows = [["variant", "AP", "parameters, M", "multiply-adds, G", "ms"]]
     for name, row in figures.items():
-        table.add_row(
-            name,
-            f"{row['AP']:.1f}",
-            f"{row['parameters'] / 1e6:.2f}",
-            f"{row['multiply_adds'] / 1e9:.2f}",
-            f"{row['median_ms']:.1f}" if "median_ms" in row else "",
-        )
-    Console().print(table)
+        millions, billions = row["parameters"] / 1e6, row["multiply_adds"] / 1e9
+        speed = f"{row['median_ms']:.1f}" if "median_ms" in row else ""
+        rows.append([name, f"{row['AP']:.1f}", f"{millions:.2f}", f"{billions:.2f}", speed])
+    return rows
 
 
 if __name__ == "__main__":

@@ -30,9 +30,6 @@ DepthFill = Literal["nearest", "far"]
 DepthPicture = Literal["closeness", "normals"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
-PLACE_CHANNELS = 4
-"""Channels by which a kernel says where its object is."""
-
 
 class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it and the way out."""
@@ -84,10 +81,6 @@ class ModelConfig:
     """
     modalities: Modalities = "rgbd"
     """`rgb` looks at colour alone; depth is taken and ignored."""
-    kernel_places: bool = False
-    """Each kernel also says where its object is and how far it reaches, and its mask fades beyond;
-    see `models.calibnet.place`.
-    """
     kernel_fusion: KernelFusion = "late"
     """How the kernel branch joins the modalities: late (DIK as published), early, or plain, a sum
     and a 1x1 convolution.
@@ -183,11 +176,6 @@ class ModelConfig:
         return self.width if self.mask_width is None else self.mask_width
 
     @property
-    def kernel_channels(self) -> int:
-        """Channels of the kernels, with those of their places."""
-        return self.fine_width + PLACE_CHANNELS * self.kernel_places
-
-    @property
     def depth_layers(self) -> int:
         """Deformable encoder layers of depth, whether said or not."""
         if self.num_depth_transformer_layers is None:
@@ -207,7 +195,6 @@ MODELS: dict[str, ModelConfig] = {
         width=96,
         mask_width=32,
         num_kernels=30,
-        kernel_places=True,
         num_transformer_layers=1,
         position="sine",
         depth_picture="normals",

@@ -148,11 +148,11 @@ def _mask_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Modul
 
 
 def _kernel_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Module:
-    count, width, channels = config.num_kernels, config.width, config.kernel_channels
+    count, width, fine = config.num_kernels, config.width, config.fine_width
 
     def fused(join: nn.Module, in_channels: int) -> FusedKernelBranch:
         return FusedKernelBranch(
-            join, count, in_channels=in_channels, channels=width, kernel_channels=channels
+            join, count, in_channels=in_channels, channels=width, kernel_channels=fine
         )
 
     if config.modalities == "rgb":
@@ -161,4 +161,4 @@ def _kernel_branch(config: ModelConfig, similarity: SimilarityFactory) -> nn.Mod
         return fused(PlainFusion(width, similarity), width)
     if config.kernel_fusion == "early":
         return fused(Concatenation(width, similarity), 2 * width)
-    return KernelBranch(count, width, kernel_channels=channels, similarity=similarity)
+    return KernelBranch(count, width, kernel_channels=fine, similarity=similarity)

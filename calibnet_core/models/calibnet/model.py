@@ -17,7 +17,6 @@ from calibnet_core.models.calibnet.encoder import (
     ModalityEncoder,
     backbone_levels,
 )
-from calibnet_core.models.calibnet.place import distance_from
 from calibnet_core.models.calibnet.stacked_encoders import StackedEncoders
 
 
@@ -28,8 +27,7 @@ class RawPrediction:
     Attributes:
         score_logits: (B, N), is candidate n a salient instance.
         objectness_logits: (B, N), how well its mask fits.
-        kernels: (B, N, C), the dynamic 1x1 convolution of each candidate, and its place if the
-            model has `ModelConfig.kernel_places`.
+        kernels: (B, N, C), the dynamic 1x1 convolution of each candidate.
         mask_logits: (B, N, H/4, W/4), before the x2 upsampling of loss and postprocessing.
         auxiliary_logits: in training, region logits of every encoder output that is supervised:
             `rgb_t3` and `depth_t3` (B, 1, H/8, W/8), `rgb_c2` and `depth_d2` (B, 1, H/4, W/4).
@@ -47,18 +45,13 @@ def assemble_mask_logits(kernels: Tensor, mask_features: Tensor) -> Tensor:
     """Apply every instance kernel to the shared mask features as a 1x1 convolution.
 
     Args:
-        kernels: (B, N, C), one kernel per candidate instance; or (B, N, C + 4) with its place, by
-            which the mask fades, see `place.distance_from`.
+        kernels: (B, N, C), one kernel per candidate instance.
         mask_features: (B, C, H/4, W/4), where H and W are the network input size.
 
     Returns:
         Mask logits, (B, N, H/4, W/4). Take the sigmoid for probabilities.
     """
-    channels, height, width = mask_features.shape[1:]
-    logits = torch.einsum("bnc,bchw->bnhw", kernels[..., :channels], mask_features)
-    if kernels.shape[-1] == channels:
-        return logits
-    return logits - distance_from(kernels[..., channels:], height, width)
+    return torch.einsum("bnc,bchw->bnhw", kernels, mask_features)
 
 
 class CalibNet(nn.Module):

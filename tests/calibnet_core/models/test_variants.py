@@ -41,8 +41,8 @@ VARIANTS = {small(row.model): row.key for row in ROWS if row.key in KEYS}
 VARIANTS[small(ModelConfig(position="sine"))] = "sine"
 VARIANTS[small(ModelConfig(kernel_fusion="early", depth_similarity="shared"))] = "early, shared"
 VARIANTS[dataclasses.replace(small(ModelConfig()), trains_backbone_norms=True)] = "batch norms"
-SLIM: dict[str, Any] = {"shares_backbone": True, "mask_width": 32, "kernel_places": True}
-VARIANTS[dataclasses.replace(small(ModelConfig()), **SLIM)] = "shared backbone, thin masks, places"
+SLIM: dict[str, Any] = {"shares_backbone": True, "mask_width": 32}
+VARIANTS[dataclasses.replace(small(ModelConfig()), **SLIM)] = "shared backbone, thin masks"
 VARIANTS[dataclasses.replace(small(ModelConfig(kernel_fusion="early")), **SLIM)] = "thin, early"
 every_variant = pytest.mark.parametrize("config", VARIANTS, ids=VARIANTS.values())
 
@@ -115,7 +115,7 @@ def test_shapes_are_those_of_the_published_network(config: ModelConfig) -> None:
     model = awake(config)
     raw = model(*images())
     assert raw.score_logits.shape == raw.objectness_logits.shape == (2, 6)
-    assert raw.kernels.shape == (2, 6, config.kernel_channels)
+    assert raw.kernels.shape == (2, 6, config.fine_width)
     assert raw.mask_logits.shape == (2, 6, 16, 24)
     heads = {"rgb_t3": (8, 12), "rgb_c2": (16, 24)}
     if config.modalities == "rgbd":
