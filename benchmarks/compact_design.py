@@ -38,18 +38,10 @@ RECORD, NOTES = DOCS / "performance" / "compact_design.json", DOCS / "ablations.
 SIZE = (256, 320)
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "depth as published": {"depth_picture": "closeness"},
     "a backbone for each modality": {"shares_backbone": False},
     "96 channels at 1/4, too": {"mask_width": 96},
     "64 channels": {"width": 64},
     "depth without a transformer": {"num_depth_transformer_layers": 0},
-    "colour alone": {
-        "modalities": "rgb",
-        "shares_backbone": False,
-        "kernel_fusion": "plain",
-        "mask_fusion": "plain",
-        "depth_similarity": "none",
-    },
 }
 TITLE = "500 iterations of 8 pictures, 1000 scenes; latency at 320x240, 2 threads"
 SECOND_SEED = "as it is, another seed"
