@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -86,6 +87,9 @@ class Trainer:
         self.fabric, self.monitor = fabric, monitor
         self.iteration = 0
         self._skipped = 0
+        # Only there: on a GPU it would do nothing, at a price for every operator.
+        mends = fabric.device.type == "cpu" and config.run.precision == "bf16-mixed"
+        self._arithmetic = SlowHalvesInFull if mends else contextlib.nullcontext
         self.criterion = Criterion(config.loss.weights, mask_padding=config.loss.mask_padding)
         state = None
         if folder.has_state:
@@ -276,7 +280,7 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         try:
-            with SlowHalvesInFull():
+            with self._arithmetic():
                 return compute_losses(
                     self.model,
                     batch.rgb,
