@@ -344,20 +344,26 @@ def _fused_save_inputs(
 
 def _fused_autograd(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, Tensor | None, Tensor]:
     value, reference_points, packed = ctx.saved_tensors
+    moves_points = reference_points is not None and ctx.needs_input_grad[2]
+    wide = packed
+    if moves_points:
+        # The points' gradient is a sum of those of offsets, which may cancel: their rounding to a
+        # half type would stay.
+        wide = packed.to(reference_points.dtype)
     differentiate = _backward_operator("ms_deform_attn_fused", value.device)
     grad_value, grad_packed = differentiate(
-        grad_output.contiguous(), value, ctx.level_shapes, reference_points, packed
+        grad_output.contiguous(), value, ctx.level_shapes, reference_points, wide
     )
     grad_points = None
-    if reference_points is not None and ctx.needs_input_grad[2]:
+    if moves_points:
         # Moving the point by 1 moves every sample of a level by its width or height in cells.
         heads, levels, width = value.shape[2], len(ctx.level_shapes) // 2, grad_packed.shape[-1]
         points = width // max(3 * heads * levels, 1)
-        offsets = grad_packed[..., : 2 * width // 3].to(reference_points.dtype)
+        offsets = grad_packed[..., : 2 * width // 3]
         by_level = offsets.unflatten(-1, (heads, levels, points, 2)).sum((2, 4))
         cells = eager.cell_counts(ctx.level_shapes, reference_points).view(levels, 2)
         grad_points = (by_level * cells).sum(2)
-    return grad_value, None, grad_points, grad_packed
+    return grad_value, None, grad_points, grad_packed.to(packed.dtype)
 
 
 def _no_second_derivative(ctx: Any, *gradients: Tensor) -> None:

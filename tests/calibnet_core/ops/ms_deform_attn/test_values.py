@@ -282,6 +282,24 @@ def test_no_reference_points_stand_for_the_centres_of_all_cells() -> None:
         torch.testing.assert_close(on, at, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=type_name)
+def test_the_gradient_of_points_is_summed_before_it_is_rounded(
+    dtype: torch.dtype, seed: int
+) -> None:
+    value, shapes, packed, points = FUSED_AT_POINTS.stored(
+        FUSED_AT_POINTS.random([(4, 6), (2, 3)], seed=seed), dtype
+    )
+    _, (*_, of_packed, of_points) = value_and_gradients(
+        ms_deform_attn_fused, (value, shapes, packed, points)
+    )
+    _, (*_, of_wide, expected) = value_and_gradients(
+        ms_deform_attn_fused, (value, shapes, packed.float(), points)
+    )
+    assert (of_packed.dtype, of_wide.dtype) == (dtype, torch.float32)
+    assert_same_bits(of_points, expected)
+    assert_same_bits(of_packed, of_wide.to(dtype))
+
+
 @each_fused
 @each_type
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
