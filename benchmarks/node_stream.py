@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_environment("fastdds_profile.xml")
     if arguments.with_network:
-        stream, command = TABLE, ["perception_node"]
+        stream, command = TABLE, [sys.executable, "-m", "calibnet_ros.perception_node"]
         frame = table_frame(stream)
     else:
         stream, frame = NOISE, noise_frame(NOISE)
